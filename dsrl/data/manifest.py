@@ -1,0 +1,74 @@
+"""What a prepared split holds: the manifest beside its packed arrays.
+
+A prepared data set is a folder with one folder per split, each with
+
+- `manifest.json`: the model below;
+- `images.npy`: uint8 (N, H, W, 3), RGB;
+- `labels.npy`: uint8 (N, H, W), train ids, IGNORE_INDEX where nothing is learnt or scored;
+- `native_labels.npy` (val and test): uint8 (P,), the same labels at the size they came in, one
+  image after the other, row by row.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from dsrl.config import Size, Strict, parse
+
+IGNORE_INDEX = 255
+MANIFEST_NAME = "manifest.json"
+
+Color = tuple[int, int, int]  # RGB, 0-255
+Triple = tuple[float, float, float]
+
+
+class ClassInfo(Strict):
+    """One class that the network tells apart; its train id is its place in the list."""
+
+    name: str
+    color: Color
+    id: int = Field(description="value that stands for the class in the data set's label files")
+
+
+class Sample(Strict):
+    """One image with its label."""
+
+    name: str = Field(description="unique in the split, without folder and suffix")
+    image: str = Field(description="path below the raw data set")
+    label: str
+    native_size: Size = Field(description="height and width of the label file")
+
+
+class Manifest(Strict):
+    """Where a prepared split comes from and how its arrays are to be read."""
+
+    format: Literal[1] = 1
+    dataset: str
+    split: str
+    source: str = Field(description="the raw folder it was prepared from")
+    size: Size = Field(description="height and width of images.npy and labels.npy")
+    classes: tuple[ClassInfo, ...]
+    mean: Triple = Field(description="per channel over all pixels, for values in 0..1")
+    std: Triple
+    class_pixels: tuple[int, ...] = Field(description="pixels of each class in labels.npy")
+    samples: tuple[Sample, ...]
+    checksums: dict[str, str] = Field(description="SHA-256 of each array file")
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of one prepared split.
+
+    Raises:
+        FileNotFoundError: `folder` is no prepared split.
+        ValueError: the manifest is damaged; one line names the file and the key.
+    """
+    path = Path(folder) / MANIFEST_NAME
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; prepare the split with `dsrl preprocess`")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}; prepare the split again") from None
+    return parse(Manifest, values, str(path))
