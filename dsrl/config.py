@@ -1,4 +1,4 @@
-"""The settings of a run, typed: the one source of defaults, messages, JSON schema and documentation.
+"""The settings of a run, typed: one source of defaults, messages, JSON schema and documentation.
 
 A config file is a YAML mapping of the sections below; whatever it leaves out has its default.
 This module is read at every start of Snakemake and of `dsrl`, so it imports no torch.
