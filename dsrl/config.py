@@ -7,7 +7,7 @@ This module is read at every start of Snakemake and of `dsrl`, so it imports no 
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -82,6 +82,12 @@ class Model(Strict):
     output_stride: Literal[8, 16, 32] = Field(
         16, description="input resolution over that of the encoder's last features"
     )
+    upsampler: Literal["bilinear", "pixel_shuffle", "transposed"] = Field(
+        "bilinear", description="the module that makes the base network's output twice as large"
+    )
+    decoder_channels: int = Field(
+        256, ge=4, multiple_of=4, description="channels of ASPP and decoders; DeepLabv3+ has 256"
+    )
 
 
 class Training(Strict):
@@ -118,9 +124,9 @@ class Loss(Strict):
     w2: float = Field(1.0, ge=0, description="weight of the feature-affinity loss (stage 3)")
     fa_stride: int = Field(
         8,
-        ge=1,
-        description="resolution of the output over that of the feature maps whose affinities are "
-        "compared; the paper's 1/8 is the decoder's own resolution, more is pooled to",
+        ge=8,
+        description="output resolution over that of the maps whose affinities are compared; 8, "
+        "as in the paper, is the decoder's own, for more the maps are pooled",
     )
     fa_detach: Literal["none", "super_resolution", "segmentation"] = Field(
         "none", description="which side receives no gradient from the feature-affinity loss"
@@ -266,7 +272,7 @@ def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> lis
     """The valid keys of the mapping that holds the last key of `location`."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
-        for candidate in [getattr(field, "annotation", None), *getattr(field, "__args__", ())]:
+        for candidate in (field.annotation, *get_args(field.annotation)) if field else ():
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
     return list(model.model_fields)

@@ -1,0 +1,33 @@
+"""Dual Super-Resolution Learning: archives -> prepared arrays -> stages 1, 2, 3 -> results table."""
+
+from snakemake.utils import min_version
+
+min_version("9.19")
+
+
+# A config file given on the command line stands alone; it does not add to the demo's.
+if not workflow.overwrite_configfiles:
+
+    configfile: "config/config.yaml"
+
+
+# The image of docker/Dockerfile, used with `--software-deployment-method apptainer`.
+container: "docker/dsrl.sif"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        "results/benchmark.txt",
+        expand(
+            "results/{experiment}/{figure}.png",
+            experiment=EXPERIMENTS,
+            figure=["examples", "curves"],
+        ),

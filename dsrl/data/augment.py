@@ -1,0 +1,92 @@
+"""Random changes of a training image, its labels and its super-resolution target, jointly."""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as tvf
+
+from dsrl.config import Augmentation
+from dsrl.data.manifest import IGNORE_INDEX
+from dsrl.data.transforms import resize_labels
+
+
+def augment(
+    image: Tensor,
+    labels: Tensor,
+    output_size: tuple[int, int],
+    settings: Augmentation,
+    fill: list[int],
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """One training sample.
+
+    Args:
+        image: uint8 (3, Hp, Wp). labels: uint8 (Hp, Wp).
+        output_size: height and width of the network's output, (2H, 2W).
+        settings: the `augmentation` section of a config.
+        fill: RGB of what a zoom-out leaves empty; its labels are IGNORE_INDEX.
+
+    Returns:
+        The network's input, uint8 (3, H, W), with photometric changes; the target, uint8
+        (3, 2H, 2W), without; the labels, uint8 (2H, 2W).
+    """
+    zoom = float(np.exp(rng.uniform(*np.log(settings.scale))))
+    image, labels = crop(image, labels, zoom, rng)
+    target, labels = place(image, labels, zoom, output_size, fill, rng)
+    if rng.random() < settings.flip:
+        target, labels = target.flip(-1), labels.flip(-1)
+    small = tvf.resize(target, [output_size[0] // 2, output_size[1] // 2], antialias=True)
+    return jitter(small, settings, rng).contiguous(), target.contiguous(), labels.contiguous()
+
+
+def crop(
+    image: Tensor, labels: Tensor, zoom: float, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """A window of 1/zoom of the height and width; any place is equally likely, edges included."""
+    if zoom <= 1:
+        return image, labels
+    height, width = (max(1, round(side / zoom)) for side in labels.shape)
+    top = int(rng.integers(labels.shape[0] - height, endpoint=True))
+    left = int(rng.integers(labels.shape[1] - width, endpoint=True))
+    window = (..., slice(top, top + height), slice(left, left + width))
+    return image[window], labels[window]
+
+
+def place(
+    image: Tensor,
+    labels: Tensor,
+    zoom: float,
+    size: tuple[int, int],
+    fill: list[int],
+    rng: np.random.Generator,
+) -> tuple[Tensor, Tensor]:
+    """Resize to `size`; or, for a zoom below 1, to that share of it, at a random place in it."""
+    share = min(zoom, 1.0)
+    height, width = (max(1, round(side * share)) for side in size)
+    image = tvf.resize(image, [height, width], antialias=True)
+    labels = resize_labels(labels[None], (height, width))[0]
+    if (height, width) == size:
+        return image, labels
+    top = int(rng.integers(size[0] - height, endpoint=True))
+    left = int(rng.integers(size[1] - width, endpoint=True))
+    window = (..., slice(top, top + height), slice(left, left + width))
+    canvas = torch.tensor(fill, dtype=torch.uint8)[:, None, None].repeat(1, *size)
+    canvas[window] = image
+    canvas_labels = torch.full(size, IGNORE_INDEX, dtype=torch.uint8)
+    canvas_labels[window] = labels
+    return canvas, canvas_labels
+
+
+def jitter(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:
+    """Brightness, contrast, saturation and hue of uint8 (3, H, W), each by a random amount."""
+    factors = rng.uniform(-1, 1, size=4)
+    changes = (
+        (tvf.adjust_brightness, settings.brightness, 1),
+        (tvf.adjust_contrast, settings.contrast, 1),
+        (tvf.adjust_saturation, settings.saturation, 1),
+        (tvf.adjust_hue, settings.hue, 0),
+    )
+    for (change, strength, neutral), factor in zip(changes, factors, strict=True):
+        if strength > 0:
+            image = change(image, neutral + strength * float(factor))
+    return image

@@ -1,0 +1,120 @@
+"""Prepared splits as PyTorch sees them: arrays mapped from disk, nothing decoded twice."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dsrl.config import Augmentation
+from dsrl.data.augment import augment
+from dsrl.data.manifest import read_manifest
+
+
+class PreparedSplit:
+    """One split of a prepared data set.
+
+    Attributes:
+        manifest: what the arrays hold.
+        images: uint8 (N, H, W, 3), memory-mapped.
+        labels: uint8 (N, H, W), train ids, memory-mapped.
+
+    Raises:
+        FileNotFoundError: the folder is no prepared split.
+        ValueError: the arrays do not match the manifest.
+    """
+
+    def __init__(self, data: Path, split: str):
+        self.folder = Path(data) / split
+        self.manifest = read_manifest(self.folder)
+        shape = (len(self), *self.manifest.size)
+        self.images = self._map("images.npy", (*shape, 3))
+        self.labels = self._map("labels.npy", shape)
+        areas = [np.prod(sample.native_size) for sample in self.manifest.samples]
+        self._native_offsets = np.cumsum([0, *areas])
+
+    def __len__(self) -> int:
+        return len(self.manifest.samples)
+
+    def native_label(self, index: int) -> np.ndarray:
+        """uint8 (h, w): the train ids of one image at the size of its label file."""
+        flat = self._map("native_labels.npy", (int(self._native_offsets[-1]),))
+        start, end = self._native_offsets[index : index + 2]
+        return flat[start:end].reshape(self.manifest.samples[index].native_size)
+
+    def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        path = self.folder / name
+        try:
+            array: np.ndarray = np.load(path, mmap_mode="r" if 0 not in shape else None)
+        except ValueError as error:
+            raise ValueError(f"{path}: damaged: {error}; prepare the split again") from None
+        if array.shape != shape or array.dtype != np.uint8:
+            raise ValueError(
+                f"{path}: holds {array.dtype} {array.shape}, but its manifest says uint8 {shape}; "
+                "prepare the split again"
+            )
+        return array
+
+
+class TrainingSample(NamedTuple):
+    """One augmented sample, or a batch of them."""
+
+    input: Tensor  # uint8 (3, H, W)
+    target: Tensor  # uint8 (3, 2H, 2W): the image that SISR reconstructs
+    labels: Tensor  # uint8 (2H, 2W)
+
+
+class TrainingSet(Dataset[TrainingSample]):
+    """A prepared split, augmented.
+
+    Sample i of epoch e depends on nothing but (seed, e, i): not on the number of workers or
+    processes, nor on what was drawn before, so a resumed run sees the same images.
+    """
+
+    def __init__(
+        self,
+        split: PreparedSplit,
+        output_size: tuple[int, int],
+        settings: Augmentation,
+        seed: int,
+    ):
+        self.split = split
+        self.output_size = output_size
+        self.settings = settings
+        self.seed = seed
+        # In shared memory, so that workers that live on from epoch to epoch see it change.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch is drawn next."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def __getitem__(self, index: int) -> TrainingSample:
+        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+        # Copied because torch takes no read-only memory; kept channels-last, which resizes faster.
+        image = torch.from_numpy(self.split.images[index].copy()).permute(2, 0, 1)
+        labels = torch.from_numpy(self.split.labels[index].copy())
+        fill = [round(255 * mean) for mean in self.split.manifest.mean]
+        return TrainingSample(*augment(image, labels, self.output_size, self.settings, fill, rng))
+
+
+class EvaluationSet(Dataset[tuple[Tensor, Tensor]]):
+    """Whole images and labels of a prepared split: uint8 (3, H, W) and uint8 (H, W)."""
+
+    def __init__(self, split: PreparedSplit, indices: Sequence[int]):
+        self.split = split
+        self.indices = indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
+        index = self.indices[position]
+        image = torch.from_numpy(self.split.images[index].copy()).permute(2, 0, 1)
+        return image, torch.from_numpy(self.split.labels[index].copy())

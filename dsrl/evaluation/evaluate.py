@@ -1,0 +1,83 @@
+"""Scores of a network on a split: whole images, in float32."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader
+
+from dsrl.data.dataset import EvaluationSet, PreparedSplit
+from dsrl.data.manifest import IGNORE_INDEX
+from dsrl.data.transforms import InputTransform, resize_labels
+from dsrl.evaluation.metrics import ConfusionMatrix
+from dsrl.training import distributed
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Shares are in 0..1, NaN where nothing was counted."""
+
+    pixel_accuracy: float
+    mean_iou: float
+    mean_iou_per_image: float
+    cross_entropy: float  # nats per labelled pixel
+    mean_iou_native: float  # at the labels' own size; NaN unless asked for
+    per_class_iou: list[float]
+    class_pixels: list[int]  # of the labels, at the output size
+
+
+@torch.no_grad()
+def evaluate(
+    network: nn.Module,
+    split: PreparedSplit,
+    transform: InputTransform,
+    device: torch.device,
+    batch_size: int = 8,
+    native: bool = False,
+) -> Scores:
+    """Score `network` on all images of `split`, at its output size.
+
+    Under torchrun every process takes its share of the images, none twice, and all return the
+    scores of the whole. Labels stored at another size are brought to the output's, nearest.
+
+    Args:
+        network: returns something with `logits` (B, C, 2H, 2W) in eval mode.
+        transform: on `device`.
+        native: also compare with the labels at the size they came in, to which predictions are
+            resized, nearest, as the official evaluation does.
+    """
+    was_training = network.training
+    network.eval()
+    share = range(distributed.rank(), len(split), distributed.world_size())
+    classes = len(split.manifest.classes)
+    confusion = ConfusionMatrix(classes, IGNORE_INDEX).to(device)
+    native_confusion = ConfusionMatrix(classes, IGNORE_INDEX)
+    cross_entropy = torch.zeros((), dtype=torch.float64, device=device)
+    seen = 0
+    for images, labels in DataLoader(EvaluationSet(split, share), batch_size=batch_size):
+        logits = network(transform(images.to(device))).logits.float()
+        labels = resize_labels(labels.to(device), logits.shape[-2:]).long()
+        predictions = logits.argmax(1)
+        confusion.update(predictions, labels)
+        cross_entropy += F.cross_entropy(
+            logits, labels, ignore_index=IGNORE_INDEX, reduction="sum"
+        ).double()
+        if native:
+            for index, prediction in enumerate(predictions.byte().cpu(), start=seen):
+                label = torch.from_numpy(split.native_label(share[index]).copy())[None]
+                native_confusion.update(resize_labels(prediction[None], label.shape[1:]), label)
+        seen += len(images)
+    network.train(was_training)
+    native_confusion.to(device)
+    for counts in (*confusion.counts, *native_confusion.counts, cross_entropy):
+        distributed.sum_over_processes(counts)
+    return Scores(
+        confusion.pixel_accuracy,
+        confusion.mean_iou,
+        confusion.mean_iou_per_image,
+        float(cross_entropy / confusion.matrix.sum()),
+        native_confusion.mean_iou,
+        confusion.per_class_iou.tolist(),
+        confusion.matrix.sum(1).tolist(),
+    )

@@ -1,0 +1,108 @@
+"""Segmentation metrics that depend on the images alone, not on how they were batched."""
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+
+class ConfusionMatrix:
+    """Counts of (target, prediction) pairs, and what follows from them.
+
+    Args:
+        num_classes: C.
+        ignore_index: target value whose pixels are not counted.
+
+    Attributes:
+        matrix: int64 (C, C), rows are targets, columns predictions; on the device of the first
+            update.
+        image_iou_sum: float64 scalar, the sum over images of the mean IoU of each.
+        image_count: int64 scalar, the images with at least one counted pixel.
+    """
+
+    def __init__(self, num_classes: int, ignore_index: int = 255):
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+        self.image_iou_sum = torch.zeros((), dtype=torch.float64)
+        self.image_count = torch.zeros((), dtype=torch.int64)
+
+    def update(self, prediction: Tensor, target: Tensor) -> None:
+        """Count a batch.
+
+        Args:
+            prediction, target: any integer dtype, (N, H, W); values in 0..C-1, in the target also
+                ignore_index.
+
+        Raises:
+            ValueError: the shapes differ, or a value is out of range.
+        """
+        if prediction.shape != target.shape or target.ndim != 3:
+            raise ValueError(
+                "prediction and target must both be (N, H, W), "
+                f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
+            )
+        classes, images = self.num_classes, target.shape[0]
+        counted = target != self.ignore_index
+        image = torch.arange(images, device=target.device)[:, None, None].expand_as(target)[counted]
+        target, prediction = target[counted].long(), prediction[counted].long()
+        for name, values in (("target", target), ("prediction", prediction)):
+            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
+                raise ValueError(
+                    f"{name} has values from {int(values.min())} to {int(values.max())}; "
+                    f"there are {classes} classes, counted from 0"
+                )
+        bins = torch.bincount(
+            (image * classes + target) * classes + prediction, minlength=images * classes**2
+        )
+        matrices = bins.view(images, classes, classes)
+        self.to(matrices.device)
+        self.matrix += matrices.sum(0)
+        means = _mean_iou(matrices)
+        self.image_iou_sum += means.nansum()
+        self.image_count += means.isfinite().sum()
+
+    def to(self, device: torch.device) -> Self:
+        """Move the counts to another device, in place."""
+        self.matrix = self.matrix.to(device)
+        self.image_iou_sum = self.image_iou_sum.to(device)
+        self.image_count = self.image_count.to(device)
+        return self
+
+    @property
+    def counts(self) -> tuple[Tensor, ...]:
+        """The tensors whose sums over processes are the counts of the whole."""
+        return self.matrix, self.image_iou_sum, self.image_count
+
+    @property
+    def per_class_iou(self) -> Tensor:
+        """float64 (C,): intersection over union summed over the split; NaN for a class that
+        neither targets nor predictions hold."""
+        return _iou(self.matrix)
+
+    @property
+    def mean_iou(self) -> float:
+        """Mean of `per_class_iou` over the classes that occur: Cityscapes' definition."""
+        return float(_mean_iou(self.matrix))
+
+    @property
+    def mean_iou_per_image(self) -> float:
+        """Mean over images of the mean IoU of each alone, over the classes that occur in it: the
+        bracketed figure of the original implementation, there taken per batch."""
+        return float(self.image_iou_sum / self.image_count)
+
+    @property
+    def pixel_accuracy(self) -> float:
+        """Share of the counted pixels that are right; NaN where none was counted."""
+        return float(self.matrix.diagonal().sum().double() / self.matrix.sum())
+
+
+def _iou(matrix: Tensor) -> Tensor:
+    """(..., C, C) counts -> float64 (..., C); 0/0 is NaN."""
+    intersection = matrix.diagonal(dim1=-2, dim2=-1).double()
+    return intersection / (matrix.sum(-1) + matrix.sum(-2) - intersection)
+
+
+def _mean_iou(matrix: Tensor) -> Tensor:
+    """(..., C, C) counts -> float64 (...), over the classes that occur; NaN where none does."""
+    return _iou(matrix).nanmean(-1)

@@ -1,0 +1,111 @@
+"""Feature affinity: exact over all pixel pairs, in memory linear in their number.
+
+Notation, for one image. Pixel i of N = H W has the feature vectors a_i (segmentation, C channels)
+and r_i (super-resolution, C' channels), each of unit length. The paper's similarity matrices
+(Eq. 3) and loss (Eq. 4, with p = 2 and q = 1) are
+
+    S_ij = a_i . a_j        T_ij = r_i . r_j        L = 1/N^2 sum_ij |D_ij|,   D = S - T.
+
+With G = sign(D), which is symmetric as D is, the gradients are
+
+    dL/da_i = 2/N^2 sum_j G_ij a_j        dL/dr_i = -2/N^2 sum_j G_ij r_j.
+
+So a tile of D is all that is needed at a time to add to the loss and to both gradients, and the
+tiles above the diagonal give those below. Writing x_i = (a_i, r_i) and y_i = (a_i, -r_i), a tile is
+one matrix product, D_IJ = X_I Y_J^T, and so is each share of the gradient: G_IJ X_J goes to rows I
+and G_IJ^T X_I to rows J. The loss and the gradients are ready after the forward pass; backward
+only scales. No N x N tensor exists at any time.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+EPSILON = 1e-6  # shortest length that a feature vector is divided by
+TILE = 512  # 1 MiB of float32 per tile: fits the second-level cache of current CPUs
+
+
+def feature_affinity_loss(
+    segmentation_features: Tensor, super_resolution_features: Tensor
+) -> Tensor:
+    """Mean over all pixel pairs of |S_seg - S_sr| (paper, Eq. 4).
+
+    Args:
+        segmentation_features: (B, C, H, W), floating point.
+        super_resolution_features: (B, C', H, W); C' may differ from C.
+
+    Features are divided by their L2 norm over channels, or by EPSILON where that is larger, so
+    that a zero vector is similar to nothing and has a finite gradient. A side that requires no
+    gradient costs none. Computed in float32, also under autocast, and in float64 for float64.
+
+    Returns:
+        A scalar, float32 (float64 for float64 inputs), differentiable once.
+
+    Raises:
+        ValueError: the maps are not both four-dimensional, or differ in batch, height or width.
+        RuntimeError: on a second backward through the gradient.
+    """
+    a, r = segmentation_features, super_resolution_features
+    if a.ndim != 4 or r.ndim != 4 or a.shape[0] != r.shape[0] or a.shape[2:] != r.shape[2:]:
+        raise ValueError(
+            "feature affinity needs two maps (B, C, H, W) of the same B, H and W, "
+            f"got {tuple(a.shape)} and {tuple(r.shape)}"
+        )
+    dtype = torch.promote_types(torch.promote_types(a.dtype, r.dtype), torch.float32)
+    with torch.autocast(a.device.type, enabled=False):
+        a, r = (
+            F.normalize(x.to(dtype).flatten(2).transpose(1, 2), dim=2, eps=EPSILON) for x in (a, r)
+        )
+        loss: Tensor = _FeatureAffinity.apply(a, r)
+    return loss
+
+
+class _FeatureAffinity(torch.autograd.Function):
+    """Unit vectors a (B, N, C) and r (B, N, C') -> the loss; see the module's docstring."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, r: Tensor) -> Tensor:
+        loss, grad_a, grad_r = tiled(a, r, *ctx.needs_input_grad)
+        ctx.save_for_backward(grad_a, grad_r)
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        grad_a, grad_r = ctx.saved_tensors
+        return None if grad_a is None else grad * grad_a, None if grad_r is None else grad * grad_r
+
+
+def tiled(
+    a: Tensor, r: Tensor, needs_a: bool, needs_r: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed."""
+    batch, n, channels = a.shape
+    x = torch.cat([a, r], dim=2)
+    y = torch.cat([a, -r], dim=2)
+    # The columns of X whose gradient is wanted: both sides', one side's, or none.
+    wanted = slice(0 if needs_a else channels, x.shape[2] if needs_r else channels)
+    z = x[..., wanted].contiguous()
+    grad = torch.zeros_like(z)
+    total = torch.zeros((), dtype=x.dtype, device=x.device)
+    for b in range(batch):
+        for i in range(0, n, TILE):
+            rows = slice(i, i + TILE)
+            for j in range(i, n, TILE):
+                columns = slice(j, j + TILE)
+                difference = x[b, rows] @ y[b, columns].T
+                # Tiles beside the diagonal stand for their mirror images too.
+                total += difference.abs().sum() * (1 if i == j else 2)
+                if needs_a or needs_r:
+                    sign = difference.sign_()
+                    grad[b, rows].addmm_(sign, z[b, columns])
+                    if i != j:
+                        grad[b, columns].addmm_(sign.T, z[b, rows])
+    scale = 1 / (batch * n * n)
+    grad_a, grad_r = grad.mul_(2 * scale).split(
+        [channels if needs_a else 0, z.shape[2] - (channels if needs_a else 0)], dim=2
+    )
+    return total * scale, grad_a if needs_a else None, grad_r.neg() if needs_r else None

@@ -1,0 +1,68 @@
+"""One process or many: the same code runs alone and under torchrun."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+
+def rank() -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """Number of processes."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and reports."""
+    return rank() == 0
+
+
+def set_up_device(name: str) -> torch.device:
+    """The device that `auto`, `cpu` or `gpu` means for this process, set up for speed.
+
+    Raises:
+        ValueError: a GPU is asked for and there is none.
+    """
+    if name == "gpu" and not torch.cuda.is_available():
+        raise ValueError("--device gpu: no CUDA device is visible; use --device cpu, or auto")
+    # Snakemake exports as many OpenMP threads as --cores says, which may be more than there are.
+    torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    torch.backends.cudnn.benchmark = True  # the input size does not change
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
+@contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Join the other processes where torchrun started several; do nothing where it did not."""
+    if "WORLD_SIZE" not in os.environ:
+        yield
+        return
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def sum_over_processes(values: Tensor) -> None:
+    """Replace `values` by their sum over all processes, in place."""
+    if dist.is_initialized():
+        dist.all_reduce(values)
+
+
+def share_buffers(network: nn.Module) -> None:
+    """Give every process the buffers (batch-norm statistics) of the main one, which it saves."""
+    if dist.is_initialized():
+        for buffer in network.buffers():
+            dist.broadcast(buffer, src=0)

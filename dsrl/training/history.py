@@ -1,0 +1,73 @@
+"""What is told of a training while it runs: CSV, TensorBoard, progress bar."""
+
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+from dsrl.files import atomic_file
+
+Row = dict[str, float]
+
+
+class History:
+    """One row per finished epoch.
+
+    Args:
+        folder: receives `history.csv` and `tensorboard/`; None in processes that do not write.
+        rows: those of the epochs that a resumed training has behind it.
+    """
+
+    def __init__(self, folder: Path | None, rows: list[Row]):
+        self.rows = rows
+        self.folder = folder
+        if folder is not None:
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
+
+    def append(self, row: Row) -> None:
+        """Add the row of an epoch and, in the process that writes, tell it to the user."""
+        self.rows.append(row)
+        if self.folder is None:
+            return
+        with atomic_file(self.folder / "history.csv") as temporary:
+            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+        values = {name: value for name, value in row.items() if name != "epoch"}
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, int(row["epoch"]))
+        self._writer.flush()
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        tqdm.write(f"epoch {row['epoch']}: {text}", file=sys.stderr)
+
+
+class Progress:
+    """A bar over the steps of a stage: epoch, losses, learning rate, time left."""
+
+    def __init__(self, title: str, steps: int, done: int, enabled: bool):
+        interactive = sys.stderr.isatty()
+        self._interval = 0.5 if interactive else 30.0  # a log file needs few lines
+        self._shown = time.monotonic()
+        self._bar = tqdm(
+            total=steps,
+            initial=done,
+            desc=title,
+            unit="step",
+            disable=not enabled,
+            mininterval=self._interval,
+        )
+
+    def step(self, epoch: str, losses: Mapping[str, Tensor], learning_rate: float) -> None:
+        """Count one step. Losses wait for the device, so they are read only when they are shown."""
+        if not self._bar.disable and time.monotonic() - self._shown > self._interval:
+            self._shown = time.monotonic()
+            text = ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
+            self._bar.set_postfix_str(f"epoch {epoch}, {text}, lr {learning_rate:.2g}", False)
+        self._bar.update()
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        self._bar.close()

@@ -1,0 +1,143 @@
+"""`.weights` files: layers, and all that is needed to rebuild the network that they belong to."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dsrl.config import STAGES, Model, Size, Strict, parse
+from dsrl.data.manifest import ClassInfo, Triple
+from dsrl.data.transforms import InputTransform
+from dsrl.files import atomic_file
+from dsrl.models.dsrl import DSRL
+
+
+class WeightsInfo(Strict):
+    """What a weights file says beside the layers."""
+
+    kind: Literal["weights"] = "weights"
+    format: Literal[1] = 1
+    stage: Literal[1, 2, 3]
+    layers: Literal["all", "inference"]
+    model: Model
+    dataset: str
+    classes: tuple[ClassInfo, ...]
+    mean: Triple
+    std: Triple
+    input_size: Size
+    epoch: int
+    scores: dict[str, float]
+
+    @property
+    def transform(self) -> InputTransform:
+        """How an image becomes the network's input."""
+        return InputTransform(self.input_size, torch.tensor(self.mean), torch.tensor(self.std))
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A weights file in memory."""
+
+    info: WeightsInfo
+    layers: Mapping[str, Tensor]
+
+
+def load(path: Path, kind: str) -> dict[str, Any]:
+    """Read a file that was written by `torch.save`, executing nothing in it.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is damaged, holds objects that would run code, or is not of this kind.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}: no such file")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+        reason = "truncated or no file of PyTorch's"
+        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
+            reason = "it holds Python objects that could run code, so it was not opened"
+        raise ValueError(f"{path}: cannot be loaded: {reason}") from error
+    found = content.get("kind") if isinstance(content, dict) else None
+    if found != kind:
+        raise ValueError(f"{path}: not a {kind} file of this project (kind: {found})")
+    return content
+
+
+def save(path: Path, content: Mapping[str, Any]) -> None:
+    """Write `content` with `torch.save`, atomically."""
+    with atomic_file(path) as temporary:
+        torch.save(dict(content), temporary)
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Write a weights file, atomically."""
+    save(path, {**weights.info.model_dump(mode="json"), "state_dict": dict(weights.layers)})
+
+
+def load_weights(path: Path) -> Weights:
+    """Read a weights file.
+
+    Raises:
+        OSError, ValueError: see `load`.
+    """
+    content = load(path, "weights")
+    layers = content.pop("state_dict", {})
+    return Weights(parse(WeightsInfo, content, str(path)), layers)
+
+
+def build_network(weights: Weights, source: str, stage: int = 1) -> DSRL:
+    """The network of `stage` with the layers of `weights`, on the CPU, in eval mode.
+
+    By default that is the inference network. A later stage than that of the weights gets new
+    branches; layers of an earlier one that it lacks are left out.
+
+    Raises:
+        ValueError: a layer is missing, or of another shape; the message names `source`.
+    """
+    model = weights.info.model.model_copy(update={"pretrained": False})
+    network = DSRL(model, len(weights.info.classes), stage)
+    load_layers(network, weights, source)
+    return network.eval()
+
+
+def load_layers(network: DSRL, weights: Weights, source: str) -> None:
+    """Copy into `network` every layer that its stage shares with that of `weights`.
+
+    Raises:
+        ValueError: one of them is missing, or of another shape.
+    """
+    own = network.state_dict()
+    held = weights.info.stage if weights.info.layers == "all" else STAGES[0]
+    expected = layer_names(weights.info, min(network.stage, held))
+    for name in expected:
+        if name not in weights.layers:
+            raise ValueError(f"{source}: layer '{name}' is missing; it is of another architecture")
+        if weights.layers[name].shape != own[name].shape:
+            raise ValueError(
+                f"{source}: layer '{name}' has the shape {tuple(weights.layers[name].shape)}, the "
+                f"network needs {tuple(own[name].shape)}; encoder or class count differ"
+            )
+    network.load_state_dict({name: weights.layers[name] for name in expected}, strict=False)
+
+
+def layer_names(info: WeightsInfo, stage: int) -> set[str]:
+    """Names of the layers of the network of `stage`."""
+    with torch.device("meta"):
+        model = info.model.model_copy(update={"pretrained": False})
+        return set(DSRL(model, len(info.classes), stage).state_dict())
+
+
+def prune(weights: Weights, source: str) -> Weights:
+    """Only the layers that inference needs.
+
+    Raises:
+        ValueError: one of them is missing.
+    """
+    network = build_network(weights, source)
+    return Weights(weights.info.model_copy(update={"layers": "inference"}), network.state_dict())

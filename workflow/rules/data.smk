@@ -1,0 +1,71 @@
+"""Archives -> raw tree -> prepared arrays."""
+
+
+rule demo_data:
+    output:
+        expand("data/archives/{archive}", archive=load_description("demo").archives),
+    log:
+        "logs/demo_data.log",
+    benchmark:
+        "logs/benchmarks/demo_data.tsv"
+    threads: workflow.cores
+    params:
+        settings=json.dumps({"demo": SETTINGS.demo.model_dump()}),
+        folder=subpath(output[0], parent=True),
+    shell:
+        "dsrl demo-data --config {params.settings:q} --output {params.folder} --jobs {threads}"
+        " 2> {log}"
+
+
+# Only where the user has not put the archive in place: Snakemake deletes outputs of rules it
+# repeats, and a user's download is not ours to delete.
+for archive in DATASET.urls:
+    if not Path("data/archives", archive).exists():
+
+        rule:
+            name:
+                f"download_{archive}"
+            output:
+                f"data/archives/{archive}",
+            log:
+                f"logs/download_{archive}.log",
+            retries: 2
+            localrule: True
+            params:
+                dataset=SETTINGS.data.dataset,
+            shell:
+                "dsrl download --dataset {params.dataset:q} {output:q} 2> {log:q}"
+
+
+rule unpack:
+    input:
+        archives,
+    output:
+        directory("data/raw/{dataset}"),
+    log:
+        "logs/unpack_{dataset}.log",
+    benchmark:
+        "logs/benchmarks/unpack_{dataset}.tsv"
+    shell:
+        "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
+
+
+rule preprocess:
+    input:
+        raw="data/raw/{dataset}",
+    output:
+        manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",
+        images="data/prepared/{dataset}-{height}x{width}/{split}/images.npy",
+        labels="data/prepared/{dataset}-{height}x{width}/{split}/labels.npy",
+    log:
+        "logs/preprocess_{dataset}-{height}x{width}_{split}.log",
+    benchmark:
+        "logs/benchmarks/preprocess_{dataset}-{height}x{width}_{split}.tsv"
+    threads: workflow.cores
+    params:
+        dataset=SETTINGS.data.dataset,
+        output=subpath(output.manifest, ancestor=2),
+    shell:
+        "dsrl preprocess --dataset {params.dataset:q} --raw {input.raw:q}"
+        " --dataset-split {wildcards.split} --size {wildcards.height} {wildcards.width}"
+        " --output {params.output:q} --jobs {threads} 2> {log:q}"

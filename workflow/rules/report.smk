@@ -1,0 +1,64 @@
+"""Scores, weights and histories -> the results table and pictures."""
+
+
+rule table:
+    input:
+        lambda wildcards: expand(
+            "results/{experiment}/stage{stage}/benchmark-{split}.csv",
+            experiment=wildcards.get("experiment", EXPERIMENTS),
+            split=SPLITS,
+            stage=STAGES,
+        ),
+    output:
+        text="results/{experiment}/benchmark.txt",
+        csv="results/{experiment}/benchmark.csv",
+    log:
+        "logs/{experiment}/table.log",
+    localrule: True
+    shell:
+        "dsrl table {input:q} --output {output.text:q} 2> {log:q}"
+
+
+use rule table as results with:
+    output:
+        text="results/benchmark.txt",
+        csv="results/benchmark.csv",
+    log:
+        "logs/table.log",
+
+
+rule examples:
+    input:
+        weights=expand(
+            "results/{{experiment}}/stage{stage}/final.weights",
+            stage=STAGES,
+        ),
+        data=prepared(SPLITS[0]),
+    output:
+        "results/{experiment}/examples.png",
+    log:
+        "logs/{experiment}/examples.log",
+    threads: workflow.cores
+    resources:
+        gpu=1,
+        options=f"--device {SETTINGS.resources.device}",
+    params:
+        data=subpath(input.data, ancestor=2),
+        split=SPLITS[0],
+        examples=SETTINGS.report.examples,
+    shell:
+        "dsrl plot-examples {input.weights:q} --data {params.data:q}"
+        " --dataset-split {params.split} --count {params.examples} --output {output:q}"
+        " {resources.options} 2> {log:q}"
+
+
+rule curves:
+    input:
+        expand("results/{{experiment}}/stage{stage}/history.csv", stage=STAGES),
+    output:
+        "results/{experiment}/curves.png",
+    log:
+        "logs/{experiment}/curves.log",
+    localrule: True
+    shell:
+        "dsrl plot-curves {input:q} --output {output:q} 2> {log:q}"
