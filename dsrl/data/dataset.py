@@ -49,7 +49,7 @@ class PreparedSplit:
         path = self.folder / name
         try:
             array: np.ndarray = np.load(path, mmap_mode="r" if 0 not in shape else None)
-        except ValueError as error:
+        except (ValueError, EOFError) as error:
             raise ValueError(f"{path}: damaged: {error}; prepare the split again") from None
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(
