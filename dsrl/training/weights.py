@@ -58,7 +58,9 @@ def load(path: Path, kind: str) -> dict[str, Any]:
         raise FileNotFoundError(f"{path}: no such file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # bytes that are no pickle make the unpickler raise anything
         reason = "truncated or no file of PyTorch's"
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             reason = "it holds Python objects that could run code, so it was not opened"
