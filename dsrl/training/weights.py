@@ -117,13 +117,17 @@ def load_layers(network: DSRL, weights: Weights, source: str) -> None:
     own = network.state_dict()
     held = weights.info.stage if weights.info.layers == "all" else STAGES[0]
     expected = layer_names(weights.info, min(network.stage, held))
-    for name in expected:
+    parts = {name.partition(".")[0] for name in expected}
+    shared = {name for name in own if name.partition(".")[0] in parts}
+    for name in sorted(expected | shared):
         if name not in weights.layers:
             raise ValueError(f"{source}: layer '{name}' is missing; it is of another architecture")
-        if weights.layers[name].shape != own[name].shape:
+        found = tuple(weights.layers[name].shape)
+        needed = tuple(own[name].shape) if name in own else "no such layer"
+        if found != needed:
             raise ValueError(
-                f"{source}: layer '{name}' has the shape {tuple(weights.layers[name].shape)}, the "
-                f"network needs {tuple(own[name].shape)}; encoder or class count differ"
+                f"{source}: layer '{name}' has the shape {found}, the network needs {needed}; "
+                "encoder, other `model` settings or class count differ"
             )
     network.load_state_dict({name: weights.layers[name] for name in expected}, strict=False)
 
