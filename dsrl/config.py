@@ -285,10 +285,14 @@ def read_yaml(path: Path) -> Any:
         OSError: the file cannot be read.
         ValueError: it is not YAML; the message names the file and the line.
     """
+    return _parse_yaml(Path(path).read_bytes(), str(path))
+
+
+def _parse_yaml(text: str | bytes, source: str) -> Any:
     try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return yaml.safe_load(text)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a YAML file: {' '.join(str(error).split())}") from None
+        raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
 
 
 def read_settings(source: str | Mapping[str, Any] | None, name: str = "config") -> Settings:
@@ -306,7 +310,7 @@ def read_settings(source: str | Mapping[str, Any] | None, name: str = "config") 
     if isinstance(source, str):
         inline = source.lstrip().startswith("{")
         name = "config" if inline else source
-        values = (yaml.safe_load(source) if inline else read_yaml(Path(source))) or {}
+        values = (_parse_yaml(source, name) if inline else read_yaml(Path(source))) or {}
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected a mapping of sections, got {values!r:.60}")
     return parse(Settings, _into_sections(values), name)
