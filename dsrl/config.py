@@ -275,7 +275,8 @@ def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> lis
         for candidate in (field.annotation, *get_args(field.annotation)) if field else ():
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
-    return list(model.model_fields)
+    # At the top level a setting may stand without its section.
+    return [*model.model_fields, *(section_of() if model is Settings else ())]
 
 
 def read_yaml(path: Path) -> Any:
