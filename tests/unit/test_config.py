@@ -1,0 +1,159 @@
+"""Settings: what is misspelt is named, what a stage does not use does not concern it."""
+
+import json
+from collections import Counter
+
+import pytest
+
+from dsrl.config import Settings, Strict, Training, read_settings, section_of
+
+SECTIONS = {
+    name: field.annotation
+    for name, field in Settings.model_fields.items()
+    if isinstance(field.annotation, type) and issubclass(field.annotation, Strict)
+}
+
+
+def refused(values) -> str:
+    with pytest.raises(ValueError) as caught:
+        read_settings(values)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def leaves(tree: dict, *above: str) -> set[tuple[str, ...]]:
+    """Paths of the values of nested mappings."""
+    return {
+        leaf
+        for key, value in tree.items()
+        for leaf in (leaves(value, *above, key) if isinstance(value, dict) else {(*above, key)})
+    }
+
+
+@pytest.mark.parametrize(
+    ("values", "wrong", "right"),
+    [
+        ({"trainig": {"epochs": 2}}, "trainig", "training"),
+        ({"experimant": "x"}, "experimant", "experiment"),
+        ({"epoch": 2}, "epoch", "epochs"),
+        ({"learning_rat": 0.1}, "learning_rat", "learning_rate"),
+        ({"training": {"epoch": 2}}, "training.epoch", "training.epochs"),
+        ({"model": {"decoder_chanels": 8}}, "model.decoder_chanels", "model.decoder_channels"),
+        ({"loss": {"fa_strides": 8}}, "loss.fa_strides", "loss.fa_stride"),
+        ({"stages": {3: {"epoch": 2}}}, "epoch", "epochs"),
+    ],
+)
+def test_a_misspelt_key_is_named_with_the_nearest_valid_one(values, wrong, right):
+    message = refused(values)
+    assert f"'{wrong}'" in message and f"did you mean '{right}'" in message
+
+
+def test_every_setting_is_proposed_for_its_own_misspelling():
+    for section, model in SECTIONS.items():
+        for key in model.model_fields:
+            message = refused({section: {key + "x": 1}})
+            assert f"did you mean '{section}.{key}'" in message
+
+
+def test_a_bad_override_of_a_stage_names_the_stage():
+    assert "stages.2: epochs" in refused({"stages": {2: {"epochs": 0}}})
+    assert "stages.4" in refused({"stages": {4: {"epochs": 1}}})
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"epochs": 0}, "training.epochs"),
+        ({"batch_size": 1}, "training.batch_size"),
+        ({"scale": [2.0, 0.5]}, "augmentation.scale"),
+        ({"decoder_channels": 10}, "model.decoder_channels"),
+        ({"fa_stride": 4}, "loss.fa_stride"),
+        ({"prepared_size": [300, 300]}, "prepared_size"),
+        ({"seed": -1}, "seed"),
+    ],
+)
+def test_a_value_out_of_range_names_its_key(values, key):
+    assert key in refused(values)
+
+
+@pytest.mark.parametrize("text", ["{training: {epochs: 2}", "{training: [}", "{a: b: c}"])
+def test_broken_inline_yaml_is_refused_in_one_line(text):
+    assert "config" in refused(text)
+
+
+def test_names_of_settings_are_unique_over_the_sections():
+    names = Counter(key for model in SECTIONS.values() for key in model.model_fields)
+    names.update(list(Settings.model_fields))
+    assert [name for name, count in names.items() if count > 1] == []
+    assert section_of().keys() | Settings.model_fields.keys() == names.keys()
+
+
+def test_a_setting_may_stand_without_its_section():
+    short = read_settings({"w2": 0.5, "epochs": 3, "loss": {"w1": 0.2}, "input_size": [32, 64]})
+    long = {"loss": {"w1": 0.2, "w2": 0.5}, "training": {"epochs": 3}}
+    assert short == read_settings({**long, "data": {"input_size": [32, 64]}})
+    # `snakemake --config` is given in addition to the file, so it wins.
+    assert read_settings({"w2": 0.5, "loss": {"w2": 0.1}}).loss.w2 == 0.5
+
+
+def test_sources_are_equivalent(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("training:\n  epochs: 3\n")
+    mapping = read_settings({"training": {"epochs": 3}})
+    assert read_settings(str(path)) == read_settings("{training: {epochs: 3}}") == mapping
+    assert mapping.training.epochs == 3
+    assert read_settings(None) == Settings()
+
+
+def test_a_stage_overrides_training_for_itself_alone():
+    settings = read_settings({"epochs": 9, "stages": {"3": {"epochs": 4, "learning_rate": 0.5}}})
+    assert [settings.training_of(stage).epochs for stage in (1, 2, 3)] == [9, 9, 4]
+    assert settings.training_of(3).learning_rate == 0.5
+    assert settings.training_of(2) == settings.training
+    assert settings.for_stage(1) == read_settings({"epochs": 9}).for_stage(1)
+    assert settings.for_stage(3)["training"]["epochs"] == 4
+
+
+# What may change without stage k being trained again; anything else must change `for_stage(k)`.
+USED_FROM = {("loss", "w1"): 2, ("training", "init"): 2} | {
+    ("loss", key): 3 for key in ("w2", "fa_stride", "fa_detach")
+}
+NEVER_USED = {("experiment",), ("data", "dataset"), ("data", "prepared_size"), ("stages",)}
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_for_stage_holds_what_the_stage_depends_on_and_no_more(stage):
+    expected = {
+        (section, key)
+        for section in ("data", "model", "training", "loss", "augmentation")
+        for key in SECTIONS[section].model_fields
+        if USED_FROM.get((section, key), 1) <= stage
+    }
+    expected = (expected | {("seed",)}) - NEVER_USED
+    assert leaves(Settings().for_stage(stage)) == expected
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_for_stage_is_a_config_that_trains_the_same_stage(stage):
+    settings = read_settings(
+        {
+            "seed": 7,
+            "input_size": [64, 96],
+            "prepared_size": [200, 300],
+            "weight_decay": 1e-5,  # YAML reads JSON's spelling of it, 1e-05, as a string
+            "w1": 0.3,
+            "w2": 0.7,
+            "fa_detach": "segmentation",
+            "scale": [0.8, 1.25],
+            "stages": {stage: {"epochs": 5, "init": "encoder"}},
+        }
+    )
+    part = settings.for_stage(stage)
+    assert read_settings(json.dumps(part)).for_stage(stage) == part
+    assert json.loads(json.dumps(part)) == part
+
+
+def test_settings_cannot_be_changed_once_read():
+    with pytest.raises(ValueError, match="frozen"):
+        Training().epochs = 3  # type: ignore[misc]

@@ -1,0 +1,104 @@
+"""What was on disk survives whatever happens while the new is written."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dsrl.files import atomic_directory, atomic_file, write_text
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dsrl.files import atomic_directory, atomic_file
+path, kind = Path(sys.argv[1]), sys.argv[2]
+with {"file": atomic_file, "directory": atomic_directory}[kind](path) as temporary:
+    (temporary if kind == "file" else temporary / "a").write_text("half of the n")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def tree(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text() if path.is_file() else "/"
+        for path in folder.rglob("*")
+    }
+
+
+def test_a_file_is_created_with_its_folder_and_replaced(tmp_path):
+    path = tmp_path / "new" / "file"
+    write_text(path, "ä")
+    assert tree(tmp_path) == {"new": "/", "new/file": "ä"}
+    write_text(path, "b")
+    assert tree(tmp_path) == {"new": "/", "new/file": "b"}
+
+
+def test_nothing_shows_at_the_path_before_the_end(tmp_path):
+    path = tmp_path / "file"
+    with atomic_file(path) as temporary:
+        temporary.write_text("new")
+        assert not path.exists()
+        assert temporary.parent == tmp_path, "only within one file system is renaming atomic"
+    assert tree(tmp_path) == {"file": "new"}
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failed_write_keeps_the_old_file(tmp_path, old):
+    path = tmp_path / "file"
+    if old:
+        path.write_text(old)
+    with pytest.raises(KeyboardInterrupt), atomic_file(path) as temporary:
+        temporary.write_text("half of the n")
+        raise KeyboardInterrupt
+    assert tree(tmp_path) == ({"file": old} if old else {})
+
+
+def test_a_file_that_was_not_written_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(FileNotFoundError), atomic_file(tmp_path / "file"):
+        pass
+    assert tree(tmp_path) == {"file": "old"}
+
+
+def test_a_folder_takes_the_place_of_the_old_as_a_whole(tmp_path):
+    path = tmp_path / "folder"
+    for name in ("first", "second"):
+        with atomic_directory(path) as temporary:
+            (temporary / name).write_text(name)
+    assert tree(tmp_path) == {"folder": "/", "folder/second": "second"}
+
+
+@pytest.mark.parametrize("old", [None, "old"])
+def test_a_failed_write_keeps_the_old_folder(tmp_path, old):
+    path = tmp_path / "folder"
+    if old:
+        path.mkdir()
+        (path / "file").write_text(old)
+    before = tree(tmp_path)
+    with pytest.raises(RuntimeError), atomic_directory(path) as temporary:
+        (temporary / "file").write_text("half of the n")
+        raise RuntimeError
+    assert tree(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_a_killed_process_leaves_the_old_content(tmp_path, kind):
+    path = tmp_path / "target"
+    if kind == "file":
+        path.write_text("old")
+    else:
+        path.mkdir()
+        (path / "a").write_text("old")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(path), kind], timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert (path if kind == "file" else path / "a").read_text() == "old"
+    # and the next writer is not disturbed by what the killed one left
+    if kind == "file":
+        write_text(path, "new")
+        assert path.read_text() == "new"
+    else:
+        with atomic_directory(path) as temporary:
+            (temporary / "b").write_text("new")
+        assert tree(path) == {"b": "new"}
