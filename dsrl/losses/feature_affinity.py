@@ -73,10 +73,17 @@ class _FeatureAffinity(torch.autograd.Function):
         return loss
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
-        grad_a, grad_r = ctx.saved_tensors
-        return None if grad_a is None else grad * grad_a, None if grad_r is None else grad * grad_r
+        if torch.is_grad_enabled():
+            # The result depends on a and r even where `grad` depends on nothing.
+            grad = grad.detach().requires_grad_()
+        return _scaled(ctx, grad)
+
+
+@once_differentiable
+def _scaled(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    grad_a, grad_r = ctx.saved_tensors
+    return None if grad_a is None else grad * grad_a, None if grad_r is None else grad * grad_r
 
 
 def tiled(
