@@ -1,4 +1,4 @@
-"""What many tests share: a tiny prepared data set, settings that fit it, networks, trained stages."""
+"""What many tests share: a tiny prepared data set, settings that fit it, weights, stages."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -29,7 +29,7 @@ TINY = {
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A demo data set of 10, 5 and 4 images at 64x128, made as users make it; do not write to it."""
+    """A demo data set of 10, 5 and 4 images at 64x128, made as users make it; read only."""
     folder = tmp_path_factory.mktemp("demo")
     write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0, jobs=1)
     unpack(sorted((folder / "archives").glob("*.zip")), folder / "raw")
@@ -81,7 +81,7 @@ def make_weights(prepared: Path, tiny_settings: Callable[..., Settings]):
 def trained(
     prepared: Path, tiny_settings: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, Path]:
-    """Folders of the three stages, each trained from the one before; do not write to them."""
+    """Folders of the three stages, each trained from the one before; read only."""
     from dsrl.training.loop import train_stage
 
     root = tmp_path_factory.mktemp("trained")

@@ -1,0 +1,150 @@
+"""L = L_ce + w1 L_mse + w2 L_fa, and who learns from which part of it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dsrl.config import Loss
+from dsrl.losses import feature_affinity_loss, objective
+from dsrl.losses.objective import mean_cross_entropy, pool_to_stride
+from dsrl.models.dsrl import DSRLOutput
+
+CLASSES, HEIGHT, WIDTH = 5, 32, 48
+
+
+def output_of(stage: int) -> DSRLOutput:
+    """What the network of a stage yields, as leaves."""
+    generator = torch.Generator().manual_seed(0)
+
+    def leaf(*shape: int) -> Tensor:
+        return torch.randn(2, *shape, generator=generator).requires_grad_()
+
+    parts = [leaf(CLASSES, HEIGHT, WIDTH)]
+    if stage > 1:
+        parts.append(leaf(3, HEIGHT, WIDTH))
+    if stage > 2:
+        parts += [leaf(6, HEIGHT // 8, WIDTH // 8), leaf(6, HEIGHT // 8, WIDTH // 8)]
+    return DSRLOutput(*parts)
+
+
+@pytest.fixture
+def labels() -> Tensor:
+    labels = torch.randint(CLASSES, (2, HEIGHT, WIDTH), generator=torch.Generator().manual_seed(1))
+    labels[0, :10] = 255
+    return labels
+
+
+@pytest.fixture
+def images() -> Tensor:
+    return torch.randn(2, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(2))
+
+
+def test_the_total_is_the_weighted_sum_of_its_parts(labels, images):
+    output = output_of(3)
+    losses = objective(output, labels, images, Loss(w1=0.3, w2=0.7))
+    counted = labels != 255
+    log_probabilities = output.logits.log_softmax(1).permute(0, 2, 3, 1)[counted]
+    cross_entropy = -log_probabilities[torch.arange(len(log_probabilities)), labels[counted]].mean()
+    mse = ((output.image - images) ** 2).mean()
+    affinity = feature_affinity_loss(output.segmentation_features, output.super_resolution_features)
+    torch.testing.assert_close(losses.cross_entropy, cross_entropy)
+    torch.testing.assert_close(losses.mean_squared_error, mse)
+    torch.testing.assert_close(losses.feature_affinity, affinity)
+    torch.testing.assert_close(losses.total, cross_entropy + 0.3 * mse + 0.7 * affinity)
+    assert affinity > 0.01
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+def test_branches_that_a_stage_lacks_have_no_loss(labels, images, stage):
+    losses = objective(output_of(stage), labels, images, Loss(w1=0.5, w2=100))
+    assert losses.feature_affinity == 0
+    assert (losses.mean_squared_error == 0) == (stage == 1)
+    assert losses.total == losses.cross_entropy + 0.5 * losses.mean_squared_error
+
+
+def test_a_batch_without_labels_is_no_loss_and_no_harm(images):
+    output = output_of(1)
+    labels = torch.full((2, HEIGHT, WIDTH), 255)
+    losses = objective(output, labels, images, Loss())
+    losses.total.backward()
+    assert losses.total == 0
+    assert torch.equal(output.logits.grad, torch.zeros_like(output.logits))
+
+
+def test_ignored_pixels_do_not_thin_out_the_others():
+    logits = torch.randn(1, CLASSES, 4, 4)
+    labels = torch.randint(CLASSES, (1, 4, 4))
+    half = labels.clone()
+    half[:, 2:] = 255
+    expected = F.cross_entropy(logits[:, :, :2], labels[:, :2])
+    torch.testing.assert_close(mean_cross_entropy(logits, half), expected)
+
+
+def test_losses_are_float32_of_a_low_precision_network(labels, images):
+    output = DSRLOutput(*(part.detach().bfloat16() for part in output_of(3)))
+    exact = DSRLOutput(*(part.float() for part in output))
+    for found, expected in zip(
+        objective(output, labels, images, Loss()),
+        objective(exact, labels, images, Loss()),
+        strict=True,
+    ):
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("detach", "learns"),
+    [
+        ("none", (True, True)),
+        ("super_resolution", (True, False)),
+        ("segmentation", (False, True)),
+    ],
+)
+def test_fa_detach_says_which_side_learns_from_affinity(labels, images, detach, learns):
+    output = output_of(3)
+    losses = objective(output, labels, images, Loss(fa_detach=detach))
+    losses.total.backward()
+    found = tuple(
+        features.grad is not None and bool(features.grad.any())
+        for features in (output.segmentation_features, output.super_resolution_features)
+    )
+    assert found == learns
+    # whatever is detached, the value stays, and both branches learn from their own loss
+    assert losses.total == objective(output, labels, images, Loss()).total
+    assert output.logits.grad.any() and output.image.grad.any()
+
+
+@pytest.mark.parametrize("weight", ["w1", "w2"])
+def test_a_weight_of_zero_switches_a_loss_off(labels, images, weight):
+    output = output_of(3)
+    losses = objective(output, labels, images, Loss(**{weight: 0}))
+    losses.total.backward()
+    off = output.image if weight == "w1" else output.segmentation_features
+    on = output.segmentation_features if weight == "w1" else output.image
+    assert not off.grad.any() and on.grad.any()
+
+
+def test_fa_stride_pools_both_sides_before_they_are_compared(labels, images):
+    output = output_of(3)
+    losses = objective(output, labels, images, Loss(fa_stride=16))
+    pooled = (
+        F.avg_pool2d(features, 2)
+        for features in (output.segmentation_features, output.super_resolution_features)
+    )
+    torch.testing.assert_close(losses.feature_affinity, feature_affinity_loss(*pooled))
+
+
+def test_pool_to_stride_averages_blocks():
+    features = torch.randn(2, 4, 16, 24)
+    for stride in (16, 32, 64):
+        expected = F.avg_pool2d(features, stride // 8)
+        torch.testing.assert_close(pool_to_stride(features, (128, 192), stride), expected)
+
+
+def test_pool_to_stride_rounds_up_and_never_enlarges():
+    features = torch.randn(1, 2, 9, 12)  # of an output of 66x94
+    assert pool_to_stride(features, (66, 94), 8) is features
+    assert pool_to_stride(features, (66, 94), 16).shape == (1, 2, 5, 6)
+    assert pool_to_stride(features, (660, 940), 16) is features
+    assert pool_to_stride(features, (66, 94), 1000).shape == (1, 2, 1, 1)
