@@ -2,7 +2,6 @@
 PYTHON ?= python3
 CORES ?= $(shell nproc)
 BIN := .venv/bin
-# Files that snakefmt reads; `find` would choke on nothing here, and a wildcard keeps the order stable.
 SNAKEFILES := Snakefile $(wildcard workflow/rules/*.smk)
 
 .PHONY: help benchmark test lint format docs clean
@@ -27,6 +26,9 @@ format: .venv/installed ## rewrite the sources in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt $(SNAKEFILES)
+
+docs: .venv/installed ## write config/README.md and the config's JSON schema
+	$(BIN)/python workflow/scripts/config_docs.py
 
 clean: ## remove the environment and what a run made; archives and results stay
 	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/raw data/prepared

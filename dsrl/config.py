@@ -186,7 +186,7 @@ class Settings(Strict):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="name of the folder in `results/`",
     )
-    seed: int = Field(0, ge=0, description="of weights, data order and augmentation")
+    seed: int = Field(0, ge=0, description="seeds the weights, data order and augmentation")
     data: Data = Data()
     demo: Demo = Demo()
     model: Model = Model()

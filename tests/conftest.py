@@ -1,17 +1,15 @@
 """What many tests share: a tiny prepared data set, settings that fit it, weights, stages."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import torch
 
 from dsrl.config import Settings, read_settings
-from dsrl.data.archives import unpack
-from dsrl.data.dataset import PreparedSplit
-from dsrl.data.demo import write_demo_archives
-from dsrl.data.labels import load_description
-from dsrl.data.preprocess import preprocess
+
+# Before torch is imported: what is tiny is slower on several threads than on one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 TINY = {
     "seed": 1,
@@ -30,6 +28,11 @@ TINY = {
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo data set of 10, 5 and 4 images at 64x128, made as users make it; read only."""
+    from dsrl.data.archives import unpack
+    from dsrl.data.demo import write_demo_archives
+    from dsrl.data.labels import load_description
+    from dsrl.data.preprocess import preprocess
+
     folder = tmp_path_factory.mktemp("demo")
     write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0, jobs=1)
     unpack(sorted((folder / "archives").glob("*.zip")), folder / "raw")
@@ -52,11 +55,14 @@ def tiny_settings() -> Callable[..., Settings]:
 @pytest.fixture(scope="session")
 def make_weights(prepared: Path, tiny_settings: Callable[..., Settings]):
     """Untrained weights of a stage, with the classes of `prepared` or other ones."""
+    import torch
+
+    from dsrl.data.manifest import read_manifest
     from dsrl.models.dsrl import DSRL
     from dsrl.training.weights import Weights, WeightsInfo
 
     def make(stage: int, seed: int = 0, num_classes: int | None = None, **model: object) -> Weights:
-        manifest = PreparedSplit(prepared, "val").manifest
+        manifest = read_manifest(prepared / "val")
         settings = tiny_settings(**model)
         classes = manifest.classes[:num_classes]
         torch.manual_seed(seed)

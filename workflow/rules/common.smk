@@ -1,7 +1,6 @@
 """The validated config, and the functions that find a rule's input."""
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ EXPERIMENTS = [SETTINGS.experiment]
 SPLITS = SETTINGS.benchmark.splits
 
 # So that `dsrl` is found also where the environment is not activated.
-os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 wildcard_constraints:

@@ -14,7 +14,7 @@ rule demo_data:
         folder=subpath(output[0], parent=True),
     shell:
         "dsrl demo-data --config {params.settings:q} --output {params.folder} --jobs {threads}"
-        " 2> {log}"
+        " 2> {log:q}"
 
 
 # Only where the user has not put the archive in place: Snakemake deletes outputs of rules it
@@ -65,6 +65,8 @@ rule preprocess:
     params:
         dataset=SETTINGS.data.dataset,
         output=subpath(output.manifest, ancestor=2),
+        # Not for the shell: another pairing or other labels are a reason to prepare again.
+        description=lambda wildcards: DATASET.model_dump_json(include={"splits", "labels"}),
     shell:
         "dsrl preprocess --dataset {params.dataset:q} --raw {input.raw:q}"
         " --dataset-split {wildcards.split} --size {wildcards.height} {wildcards.width}"

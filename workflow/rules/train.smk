@@ -24,12 +24,14 @@ rule train:
         ),
     params:
         settings=stage_settings,
+        initial=lambda wildcards, input: (
+            f"--init-weights {input.previous}" if input.previous else ""
+        ),
         data=subpath(input.train, ancestor=2),
         output=subpath(output.weights, parent=True),
     shell:
         "dsrl train --stage {wildcards.stage} --data {params.data:q} --config {params.settings:q}"
-        " $([ -z {input.previous:q} ] || echo --init-weights {input.previous:q})"
-        " --output {params.output:q} {resources.options} 2> {log:q}"
+        " {params.initial} --output {params.output:q} {resources.options} 2> {log:q}"
 
 
 rule prune:
