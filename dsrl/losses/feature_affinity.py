@@ -17,6 +17,9 @@ and G_IJ^T X_I to rows J. The loss and the gradients are ready after the forward
 only scales. No N x N tensor exists at any time.
 """
 
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -59,7 +62,9 @@ def feature_affinity_loss(
         a, r = (
             F.normalize(x.to(dtype).flatten(2).transpose(1, 2), dim=2, eps=EPSILON) for x in (a, r)
         )
-        loss: Tensor = _FeatureAffinity.apply(a, r)
+        # On CUDA, maps that autocast left in bfloat16 are compared in it; sums are float32.
+        half = segmentation_features.dtype == super_resolution_features.dtype == torch.bfloat16
+        loss: Tensor = _FeatureAffinity.apply(a, r, half)
     return loss
 
 
@@ -67,23 +72,38 @@ class _FeatureAffinity(torch.autograd.Function):
     """Unit vectors a (B, N, C) and r (B, N, C') -> the loss; see the module's docstring."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, r: Tensor) -> Tensor:
-        loss, grad_a, grad_r = tiled(a, r, *ctx.needs_input_grad)
+    def forward(ctx: Any, a: Tensor, r: Tensor, half: bool) -> Tensor:
+        needs_a, needs_r, _ = ctx.needs_input_grad
+        kernel = _triton_form() if a.is_cuda else None
+        if kernel is not None and kernel.supports(a, r):
+            dtype = torch.bfloat16 if half else a.dtype
+            loss, grad_a, grad_r = kernel.fused(a.to(dtype), r.to(dtype), needs_a, needs_r)
+        else:
+            loss, grad_a, grad_r = tiled(a, r, needs_a, needs_r)
         ctx.save_for_backward(grad_a, grad_r)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         if torch.is_grad_enabled():
             # The result depends on a and r even where `grad` depends on nothing.
             grad = grad.detach().requires_grad_()
-        return _scaled(ctx, grad)
+        return *_scaled(ctx, grad), None
 
 
 @once_differentiable
 def _scaled(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     grad_a, grad_r = ctx.saved_tensors
     return None if grad_a is None else grad * grad_a, None if grad_r is None else grad * grad_r
+
+
+@cache
+def _triton_form() -> ModuleType | None:
+    """The CUDA kernel; None where Triton is missing."""
+    try:
+        return import_module("dsrl.losses.feature_affinity_triton")
+    except ImportError:
+        return None
 
 
 def tiled(

@@ -21,12 +21,12 @@ pictures, and `resources` to nothing.
 
 | config | data | sizes (height x width) | for |
 |---|---|---|---|
-| `config.yaml` | streets drawn by `dsrl demo-data` | 96x192 -> 192x384 | a first look, minutes on two cores |
+| `config.yaml` | drawn by `dsrl demo-data` | 96x192 -> 192x384 | minutes on two cores |
 | `camvid-small.yaml` | CamVid | 96x128 -> 192x256 | real images on two cores |
 | `camvid.yaml` | CamVid | 180x240 -> 360x480 | the recipe of the paper's size, on a GPU |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 
-This page and `workflow/schemas/config.schema.json` are written by `make docs` from `dsrl/config.py`.
+This page and `workflow/schemas/config.schema.json` come from `dsrl/config.py`, by `make docs`.
 """
 
 

@@ -1,0 +1,114 @@
+"""Feature affinity as one Triton kernel, for CUDA; notation as in `feature_affinity`.
+
+One program owns the rows I of one image: it keeps a_I and r_I on the chip and walks over all blocks
+of columns J, as FlashAttention walks over keys. For each it forms the tile
+
+    D_IJ = A_I A_J^T - R_I R_J^T,    G_IJ = sign(D_IJ),
+
+adds |D_IJ| to its share of the loss, and G_IJ A_J and -G_IJ R_J to the gradients of its rows. A
+program writes its own rows only, so there are no atomics and the result is deterministic; in turn
+the symmetry of D is not used. Forward and both gradients are 4 B N^2 (C + C') floating-point
+operations in matrix products, and each tile is used on the chip where it is made, so memory traffic
+is B N (C + C') times the number of row blocks, and the kernel is bound by the matrix units.
+
+Rows and channels beyond the end are loaded as zeros: then D is 0 there, and so is its sign.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+MAX_CHANNELS = 1024  # of both sides together, padded: more does not fit into the registers
+
+
+@triton.jit
+def _rows(  # type: ignore[no-untyped-def]  # noqa: N803 (Triton writes constants in capitals)
+    a, r, grad_a, grad_r, losses, n, a_channels, r_channels,
+    NEEDS_A: tl.constexpr, NEEDS_R: tl.constexpr,
+    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    A_WIDTH: tl.constexpr, R_WIDTH: tl.constexpr,
+    PRECISION: tl.constexpr,
+):  # fmt: skip
+    """Loss and gradients of one block of rows of one image."""
+    block, image = tl.program_id(0), tl.program_id(1).to(tl.int64)
+    a_channel, r_channel = tl.arange(0, A_WIDTH)[None, :], tl.arange(0, R_WIDTH)[None, :]
+    i = block * ROWS + tl.arange(0, ROWS)[:, None]
+    a_at = image * n * a_channels + i * a_channels + a_channel
+    r_at = image * n * r_channels + i * r_channels + r_channel
+    a_inside, r_inside = (i < n) & (a_channel < a_channels), (i < n) & (r_channel < r_channels)
+    a_i = tl.load(a + a_at, mask=a_inside, other=0.0)
+    r_i = tl.load(r + r_at, mask=r_inside, other=0.0)
+    loss = tl.zeros((ROWS,), tl.float32)
+    sum_a = tl.zeros((ROWS, A_WIDTH), tl.float32)
+    sum_r = tl.zeros((ROWS, R_WIDTH), tl.float32)
+    for start in range(0, n, COLUMNS):
+        j = start + tl.arange(0, COLUMNS)[:, None]
+        a_j = tl.load(
+            a + image * n * a_channels + j * a_channels + a_channel,
+            mask=(j < n) & (a_channel < a_channels),
+            other=0.0,
+        )
+        r_j = tl.load(
+            r + image * n * r_channels + j * r_channels + r_channel,
+            mask=(j < n) & (r_channel < r_channels),
+            other=0.0,
+        )
+        d = tl.dot(a_i, tl.trans(a_j), input_precision=PRECISION)
+        d -= tl.dot(r_i, tl.trans(r_j), input_precision=PRECISION)
+        loss += tl.sum(tl.abs(d), axis=1)
+        sign = tl.where(d > 0, 1.0, tl.where(d < 0, -1.0, 0.0)).to(a_j.dtype)
+        if NEEDS_A:
+            sum_a += tl.dot(sign, a_j, input_precision=PRECISION)
+        if NEEDS_R:
+            sum_r -= tl.dot(sign, r_j, input_precision=PRECISION)
+    tl.store(losses + image * tl.num_programs(0) + block, tl.sum(loss))
+    if NEEDS_A:
+        tl.store(grad_a + a_at, sum_a, mask=a_inside)
+    if NEEDS_R:
+        tl.store(grad_r + r_at, sum_r, mask=r_inside)
+
+
+def supports(a: Tensor, r: Tensor) -> bool:
+    """Whether the kernel takes these features (B, N, C): the sums of a row block must fit."""
+    return a.dtype != torch.float64 and _width(a) + _width(r) <= MAX_CHANNELS
+
+
+def fused(
+    a: Tensor, r: Tensor, needs_a: bool, needs_r: bool
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed.
+
+    Args:
+        a, r: of one dtype, float32 or bfloat16. Products of float32 are split in three of TF32,
+            which loses next to nothing; sums are float32 in either case.
+
+    Returns:
+        The loss, float32, and gradients, float32.
+    """
+    a, r = a.contiguous(), r.contiguous()
+    batch, n, _ = a.shape
+    width = _width(a) + _width(r)
+    wide = width * a.element_size() > 1024
+    rows, columns = (32, 32) if wide and a.dtype == torch.float32 else (64, 64 if not wide else 32)
+    blocks = triton.cdiv(n, rows)
+    losses = torch.empty(batch, blocks, device=a.device)
+    grad_a = torch.empty_like(a, dtype=torch.float32) if needs_a else None
+    grad_r = torch.empty_like(r, dtype=torch.float32) if needs_r else None
+    _rows[(blocks, batch)](
+        a, r, grad_a, grad_r, losses, n, a.shape[2], r.shape[2],
+        NEEDS_A=needs_a, NEEDS_R=needs_r, ROWS=rows, COLUMNS=columns,
+        A_WIDTH=_width(a), R_WIDTH=_width(r),
+        PRECISION="tf32x3" if a.dtype == torch.float32 else "tf32",
+        num_warps=8 if width > 256 else 4, num_stages=2,
+    )  # fmt: skip
+    scale = 1 / (batch * n * n)
+    for grad in (grad_a, grad_r):
+        if grad is not None:
+            grad.mul_(2 * scale)
+    return losses.double().sum().float() * scale, grad_a, grad_r
+
+
+def _width(features: Tensor) -> int:
+    """Channels, padded to what the matrix units take: a power of two, 16 at least."""
+    return max(16, triton.next_power_of_2(features.shape[2]))

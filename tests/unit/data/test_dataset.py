@@ -1,0 +1,148 @@
+"""Prepared splits as they are read: the same samples for everyone, and no damaged array."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from dsrl.config import Augmentation
+from dsrl.data.dataset import EvaluationSet, PreparedSplit, TrainingSet
+
+SIZE = (64, 128)
+
+
+@pytest.fixture
+def split(prepared: Path) -> PreparedSplit:
+    return PreparedSplit(prepared, "train")
+
+
+@pytest.fixture
+def copy(prepared: Path, tmp_path: Path) -> Path:
+    """A copy of the prepared data set that may be damaged."""
+    return Path(shutil.copytree(prepared, tmp_path / "copy"))
+
+
+def training_set(split: PreparedSplit, seed: int = 0) -> TrainingSet:
+    return TrainingSet(split, SIZE, Augmentation(), seed)
+
+
+def same(first, second) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def test_a_sample_depends_on_seed_epoch_and_index_alone(split):
+    first, second = training_set(split), training_set(split)
+    first.set_epoch(3)
+    second.set_epoch(3)
+    _ = [first[i] for i in (0, 5, 5, 1)]  # what was drawn before does not matter
+    torch.manual_seed(99)
+    np.random.seed(99)  # noqa: NPY002
+    assert same(first[2], second[2])
+    second.set_epoch(4)
+    assert not same(first[2], second[2])
+    other = training_set(split, seed=1)
+    other.set_epoch(3)
+    assert not same(first[2], other[2])
+    assert not same(first[2], first[3])
+
+
+def test_workers_that_live_on_draw_what_one_process_draws(split):
+    def epochs(workers: int) -> list:
+        dataset = training_set(split)
+        loader = DataLoader(dataset, 4, num_workers=workers, persistent_workers=workers > 0)
+        batches = []
+        for epoch in range(3):
+            dataset.set_epoch(epoch)
+            batches.append([tuple(part.clone() for part in batch) for batch in loader])
+        return batches
+
+    alone, shared = epochs(0), epochs(2)
+    for epoch in range(3):
+        assert all(same(x, y) for x, y in zip(alone[epoch], shared[epoch], strict=True))
+    assert not same(alone[0][0], alone[1][0])
+
+
+def test_sizes_and_types(split):
+    sample = training_set(split)[0]
+    assert sample.input.shape == (3, 32, 64) and sample.target.shape == (3, *SIZE)
+    assert sample.labels.shape == SIZE
+    assert {part.dtype for part in sample} == {torch.uint8}
+    assert len(training_set(split)) == len(split) == 10
+
+
+def test_evaluation_sees_the_stored_pixels_of_the_chosen_images(prepared):
+    split = PreparedSplit(prepared, "val")
+    chosen = EvaluationSet(split, range(1, 5, 2))
+    assert len(chosen) == 2
+    image, labels = chosen[1]
+    assert np.array_equal(image.permute(1, 2, 0).numpy(), split.images[3])
+    assert np.array_equal(labels.numpy(), split.labels[3])
+
+
+def test_native_labels_are_those_of_each_image(prepared):
+    split = PreparedSplit(prepared, "val")
+    for index in range(len(split)):  # prepared at the size of the label files
+        assert np.array_equal(split.native_label(index), split.labels[index])
+    assert not np.array_equal(split.labels[0], split.labels[1])
+
+
+def test_arrays_stay_on_disk(split):
+    assert isinstance(split.images, np.memmap) and isinstance(split.labels, np.memmap)
+
+
+def keep(path: Path, count: int) -> None:
+    path.write_bytes(path.read_bytes()[:count])
+
+
+@pytest.mark.parametrize("name", ["images.npy", "labels.npy"])
+@pytest.mark.parametrize("size", [0, 5, 60, 127, 5000, -1])
+def test_a_truncated_array_is_refused(copy, name, size):
+    keep(copy / "train" / name, size)
+    with pytest.raises(ValueError, match=f"{name}: damaged.*prepare the split again"):
+        PreparedSplit(copy, "train")
+
+
+@pytest.mark.parametrize("size", [0, 5, 127, 5000])
+def test_truncated_native_labels_are_refused(copy, size):
+    keep(copy / "val" / "native_labels.npy", size)
+    split = PreparedSplit(copy, "val")
+    with pytest.raises(ValueError, match=r"native_labels\.npy: damaged"):
+        split.native_label(0)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((9, *SIZE), np.uint8),
+        np.zeros((10, *SIZE), np.int16),
+        np.zeros((10, 32, 64), np.uint8),
+        np.zeros((10, *SIZE, 1), np.uint8),
+    ],
+)
+def test_an_array_of_another_shape_is_refused(copy, array):
+    np.save(copy / "train" / "labels.npy", array)
+    with pytest.raises(ValueError, match=r"labels.npy: holds .* but its manifest says"):
+        PreparedSplit(copy, "train")
+
+
+def test_what_is_no_array_is_refused(copy):
+    (copy / "train" / "images.npy").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ValueError, match=r"images\.npy: damaged"):
+        PreparedSplit(copy, "train")
+
+
+def test_a_missing_array_or_split_names_the_path(copy):
+    (copy / "train" / "images.npy").unlink()
+    with pytest.raises(FileNotFoundError, match=r"images\.npy"):
+        PreparedSplit(copy, "train")
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*dsrl preprocess"):
+        PreparedSplit(copy, "nowhere")
+
+
+def test_a_damaged_manifest_is_refused(copy):
+    keep(copy / "train" / "manifest.json", 100)
+    with pytest.raises(ValueError, match=r"manifest\.json: not a JSON file"):
+        PreparedSplit(copy, "train")
