@@ -23,10 +23,12 @@ class Upsampler(nn.Module):
             steps = [
                 nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
                 nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(out_channels),
             ]
         elif kind == "pixel_shuffle":
             steps = [
                 nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(4 * out_channels),
                 nn.PixelShuffle(2),
             ]
         else:
@@ -34,9 +36,10 @@ class Upsampler(nn.Module):
             steps = [
                 nn.ConvTranspose2d(
                     in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False
-                )
+                ),
+                nn.BatchNorm2d(out_channels),
             ]
-        self.up = nn.Sequential(*steps, nn.BatchNorm2d(out_channels), activation)
+        self.up = nn.Sequential(*steps, activation)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C_in, h, w) -> (B, C_out, 2h, 2w)."""

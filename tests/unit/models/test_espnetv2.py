@@ -1,5 +1,8 @@
 """ESPNetv2: its published costs, its structure, and DSRL over it."""
 
+import runpy
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,6 +20,15 @@ ODD_SIZES = [(64, 96), (65, 97), (33, 50), (17, 31)]
 
 def settings(**changes):
     return Model(network="espnetv2", width_scale=0.5, **changes)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    """Maps this small are slower on several threads, and far slower on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -174,3 +186,9 @@ def test_settings_of_another_network_are_no_reason_to_train_again():
     own = read_settings({"network": "espnetv2"}).for_stage(1)
     assert own == read_settings({"network": "espnetv2", "encoder": "other"}).for_stage(1)
     assert own != read_settings({"network": "espnetv2", "width_scale": 1.0}).for_stage(1)
+
+
+def test_documented_costs_are_counted_ones(capsys):
+    root = Path(__file__).parents[3]
+    runpy.run_path(str(root / "benchmarks/espnetv2_cost.py"), run_name="__main__")
+    assert capsys.readouterr().out in (root / "docs/espnetv2.md").read_text(encoding="utf-8")
