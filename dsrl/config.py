@@ -74,7 +74,11 @@ class Demo(Strict):
 class Model(Strict):
     """The network."""
 
-    network: Literal["deeplabv3plus"] = Field("deeplabv3plus", description="base network")
+    network: Literal["deeplabv3plus", "espnetv2"] = Field(
+        "deeplabv3plus",
+        description="base network; `encoder`, `pretrained`, `output_stride` and `decoder_channels` "
+        "are of DeepLabv3+, `width_scale` of ESPNetv2",
+    )
     encoder: str = Field("resnet101", description="any timm model with `features_only`")
     pretrained: bool = Field(
         False, description="start the encoder from timm's weights, downloaded once"
@@ -88,6 +92,29 @@ class Model(Strict):
     decoder_channels: int = Field(
         256, ge=4, multiple_of=4, description="channels of ASPP and decoders; DeepLabv3+ has 256"
     )
+    width_scale: float = Field(
+        2.0, gt=0, multiple_of=0.5, description="the s of ESPNetv2, which scales its channels"
+    )
+
+    @property
+    def encoder_name(self) -> str:
+        """The encoder, as a reader of the table would name it."""
+        return self.encoder if self.network == "deeplabv3plus" else f"s = {self.width_scale}"
+
+    @property
+    def unused(self) -> set[str]:
+        """The keys that are of another network."""
+        of_networks = {
+            "deeplabv3plus": {"encoder", "pretrained", "output_stride", "decoder_channels"},
+            "espnetv2": {"width_scale"},
+        }
+        return set().union(*(keys for name, keys in of_networks.items() if name != self.network))
+
+    @model_validator(mode="after")
+    def _pretrained_exists(self) -> Self:
+        if self.pretrained and self.network == "espnetv2":
+            raise ValueError("there are no pretrained weights for espnetv2; set pretrained: false")
+        return self
 
 
 class Training(Strict):
@@ -125,8 +152,8 @@ class Loss(Strict):
     fa_stride: int = Field(
         8,
         ge=8,
-        description="output resolution over that of the maps whose affinities are compared; 8, "
-        "as in the paper, is the decoder's own, for more the maps are pooled",
+        description="output resolution over that of the maps whose affinities are compared, to "
+        "which finer ones are pooled; 8, as in the paper, is that of the DeepLabv3+ decoder",
     )
     fa_detach: Literal["none", "super_resolution", "segmentation"] = Field(
         "none", description="which side receives no gradient from the feature-affinity loss"
@@ -226,7 +253,7 @@ class Settings(Strict):
         return {
             "seed": self.seed,
             "data": {"input_size": list(self.data.input_size)},
-            "model": self.model.model_dump(mode="json"),
+            "model": self.model.model_dump(mode="json", exclude=self.model.unused),
             "training": training,
             "loss": self.loss.model_dump(mode="json", exclude=unused_loss.get(stage)),
             "augmentation": self.augmentation.model_dump(mode="json"),

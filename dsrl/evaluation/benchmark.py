@@ -94,7 +94,7 @@ def _identity(info: WeightsInfo, split: PreparedSplit, device: torch.device) -> 
         "split": split.manifest.split,
         "images": len(split),
         "network": info.model.network,
-        "encoder": info.model.encoder,
+        "encoder": info.model.encoder_name,
         "sizes": f"{height}x{width} -> {2 * height}x{2 * width}",
         "device": device_name(device),
         "versions": f"dsrl {dsrl.__version__}, PyTorch {torch.__version__}, "

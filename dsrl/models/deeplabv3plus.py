@@ -4,26 +4,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsrl.config import Model
 from dsrl.models.backbone import Backbone
+from dsrl.models.heads import Upsampler
+from dsrl.models.layers import BaseNetwork, conv_bn_relu, resize_like
 
 
-def conv_bn_relu(
-    in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1
-) -> nn.Sequential:
-    """Convolution that keeps the resolution, batch norm and ReLU."""
-    padding = dilation * (kernel_size // 2)
-    return nn.Sequential(
-        nn.Conv2d(
-            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False
-        ),
-        nn.BatchNorm2d(out_channels),
-        nn.ReLU(inplace=True),
+def deeplabv3plus(settings: Model, num_classes: int) -> BaseNetwork:
+    """DeepLabv3+ in parts."""
+    channels = settings.decoder_channels
+    encoder = DeepLabEncoder(
+        settings.encoder, settings.output_stride, channels, settings.pretrained
     )
-
-
-def resize_like(features: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
-    """Bilinear resize of (B, C, h, w) to the height and width `size`."""
-    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+    return BaseNetwork(
+        encoder=encoder,
+        new_decoder=lambda: DeepLabDecoder(encoder.low_channels, channels),
+        new_head=lambda: DeepLabHead(settings.upsampler, channels, num_classes),
+        channels=channels,
+        stride=4,
+    )
 
 
 class ASPP(nn.Module):
@@ -53,8 +52,6 @@ class ASPP(nn.Module):
 class DeepLabEncoder(nn.Module):
     """Backbone and ASPP; SSSR and SISR decode the same output of it."""
 
-    feature_stride = 4  # of the decoders that read this encoder, relative to the input
-
     def __init__(self, name: str, output_stride: int, channels: int, pretrained: bool = False):
         super().__init__()
         self.backbone = Backbone(name, output_stride, pretrained)
@@ -82,3 +79,18 @@ class DeepLabDecoder(nn.Module):
     def forward(self, low: Tensor, high: Tensor) -> Tensor:
         """(B, C_low, H/4, W/4), (B, C, h, w) -> (B, C, H/4, W/4)."""
         return self.fuse(torch.cat([self.reduce(low), resize_like(high, low.shape[-2:])], dim=1))
+
+
+class DeepLabHead(nn.Module):
+    """Upsampler and prediction layer of SSSR; the rest of the way is bilinear, as in DeepLabv3+."""
+
+    def __init__(self, upsampler: str, in_channels: int, num_classes: int):
+        super().__init__()
+        # A quarter of the channels at four times the pixels: as much memory as the decoder's map.
+        channels = in_channels // 4
+        self.upsampler = Upsampler(upsampler, in_channels, channels, nn.ReLU(inplace=True))
+        self.classifier = nn.Conv2d(channels, num_classes, kernel_size=1)
+
+    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
+        """(B, C, h, w) -> logits (B, num_classes, *size)."""
+        return resize_like(self.classifier(self.upsampler(features)), size)

@@ -5,8 +5,12 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from dsrl.config import Model
-from dsrl.models.deeplabv3plus import DeepLabDecoder, DeepLabEncoder, conv_bn_relu
-from dsrl.models.heads import SegmentationHead, SuperResolutionHead
+from dsrl.models.deeplabv3plus import deeplabv3plus
+from dsrl.models.espnetv2 import espnetv2
+from dsrl.models.heads import SuperResolutionHead
+from dsrl.models.layers import conv_bn_relu, initialise
+
+BASE_NETWORKS = {"deeplabv3plus": deeplabv3plus, "espnetv2": espnetv2}
 
 
 class DSRLOutput(NamedTuple):
@@ -19,11 +23,11 @@ class DSRLOutput(NamedTuple):
 
 
 class DSRL(nn.Module):
-    """Dual super-resolution learning over DeepLabv3+.
+    """Dual super-resolution learning over a base network.
 
     - Stage 1, SSSR: encoder, decoder, upsampler, classifier. This part alone is run at inference.
-    - Stage 2 adds SISR: a second decoder on the same encoder features (backbone and ASPP), and a
-      sub-pixel convolution to the image at twice the input size.
+    - Stage 2 adds SISR: a second decoder on the same encoder features, and a sub-pixel convolution
+      to the image at twice the input size.
     - Stage 3 adds FA: the last decoder features of both branches, before their prediction layers
       (the authors' reply in their repository's issues). A 1x1 convolution with batch norm and ReLU
       first takes those of SSSR to the space of SISR's.
@@ -44,31 +48,29 @@ class DSRL(nn.Module):
         super().__init__()
         assert stage in (1, 2, 3), stage
         self.stage = stage
-        channels = settings.decoder_channels
-        self.encoder = DeepLabEncoder(
-            settings.encoder, settings.output_stride, channels, settings.pretrained
-        )
-        self.sssr_decoder = DeepLabDecoder(self.encoder.low_channels, channels)
-        self.sssr_head = SegmentationHead(settings.upsampler, channels, num_classes)
+        base = BASE_NETWORKS[settings.network](settings, num_classes)
+        self.encoder = base.encoder
+        self.sssr_decoder = base.new_decoder()
+        self.sssr_head = base.new_head()
         if stage >= 2:
-            self.sisr_decoder = DeepLabDecoder(self.encoder.low_channels, channels)
-            self.sisr_head = SuperResolutionHead(channels, 2 * self.encoder.feature_stride)
+            self.sisr_decoder = base.new_decoder()
+            self.sisr_head = SuperResolutionHead(base.channels, 2 * base.stride)
         if stage >= 3:
-            self.fa_transform = conv_bn_relu(channels, channels, kernel_size=1)
+            self.fa_transform = conv_bn_relu(base.channels, base.channels, kernel_size=1)
         # timm has initialised its own part.
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("encoder.backbone"):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+                initialise(module)
 
     def forward(self, images: Tensor) -> DSRLOutput:
         """Normalised images (B, 3, H, W), any H and W -> predictions at 2H x 2W."""
         size = (2 * images.shape[-2], 2 * images.shape[-1])
-        low, high = self.encoder(images)
-        segmentation = self.sssr_decoder(low, high)
+        features = self.encoder(images)
+        segmentation = self.sssr_decoder(*features)
         logits = self.sssr_head(segmentation, size)
         if self.stage == 1 or not self.training:
             return DSRLOutput(logits)
-        super_resolution = self.sisr_decoder(low, high)
+        super_resolution = self.sisr_decoder(*features)
         image = self.sisr_head(super_resolution, size)
         if self.stage == 2:
             return DSRLOutput(logits, image)

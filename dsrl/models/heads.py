@@ -1,8 +1,6 @@
-"""From decoder features to what each branch predicts at twice the input size."""
+"""What DSRL adds to a base network: the upsampler of SSSR and the head of SISR."""
 
 from torch import Tensor, nn
-
-from dsrl.models.deeplabv3plus import conv_bn_relu, resize_like
 
 
 class Upsampler(nn.Module):
@@ -10,45 +8,42 @@ class Upsampler(nn.Module):
 
     `bilinear` resizes, then convolves; `pixel_shuffle` convolves to four times the channels and
     rearranges them (ESPCN); `transposed` is the original implementation's transposed convolution.
+
+    Args:
+        kind: which of these.
+        in_channels: of the input.
+        out_channels: of the output.
+        activation: what follows convolution and batch norm.
     """
 
-    def __init__(self, kind: str, in_channels: int, out_channels: int):
+    def __init__(self, kind: str, in_channels: int, out_channels: int, activation: nn.Module):
         super().__init__()
-        self.up: nn.Module
+        steps: list[nn.Module]
         if kind == "bilinear":
-            self.up = nn.Sequential(
+            steps = [
                 nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
-                conv_bn_relu(in_channels, out_channels),
-            )
+                nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(out_channels),
+            ]
         elif kind == "pixel_shuffle":
-            self.up = nn.Sequential(conv_bn_relu(in_channels, 4 * out_channels), nn.PixelShuffle(2))
+            steps = [
+                nn.Conv2d(in_channels, 4 * out_channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(4 * out_channels),
+                nn.PixelShuffle(2),
+            ]
         else:
             assert kind == "transposed", kind
-            self.up = nn.Sequential(
+            steps = [
                 nn.ConvTranspose2d(
                     in_channels, out_channels, 3, stride=2, padding=1, output_padding=1, bias=False
                 ),
                 nn.BatchNorm2d(out_channels),
-                nn.ReLU(inplace=True),
-            )
+            ]
+        self.up = nn.Sequential(*steps, activation)
 
     def forward(self, features: Tensor) -> Tensor:
         """(B, C_in, h, w) -> (B, C_out, 2h, 2w)."""
         return self.up(features)
-
-
-class SegmentationHead(nn.Module):
-    """Upsampler and prediction layer of SSSR; the rest of the way is bilinear, as in DeepLabv3+."""
-
-    def __init__(self, upsampler: str, in_channels: int, num_classes: int):
-        super().__init__()
-        # A quarter of the channels at four times the pixels: as much memory as the decoder's map.
-        self.upsampler = Upsampler(upsampler, in_channels, in_channels // 4)
-        self.classifier = nn.Conv2d(in_channels // 4, num_classes, kernel_size=1)
-
-    def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
-        """(B, C, h, w) -> logits (B, num_classes, *size)."""
-        return resize_like(self.classifier(self.upsampler(features)), size)
 
 
 class SuperResolutionHead(nn.Module):

@@ -119,7 +119,13 @@ def test_a_stage_overrides_training_for_itself_alone():
 USED_FROM = {("loss", "w1"): 2, ("training", "init"): 2} | {
     ("loss", key): 3 for key in ("w2", "fa_stride", "fa_detach")
 }
-NEVER_USED = {("experiment",), ("data", "dataset"), ("data", "prepared_size"), ("stages",)}
+NEVER_USED = {
+    ("experiment",),
+    ("data", "dataset"),
+    ("data", "prepared_size"),
+    ("model", "width_scale"),  # by the default network
+    ("stages",),
+}
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -1,0 +1,57 @@
+"""What the networks have in common."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class BaseNetwork:
+    """A segmentation network in the parts that DSRL assembles anew.
+
+    Attributes:
+        encoder: images (B, 3, H, W) -> a tuple of feature maps.
+        new_decoder: makes a decoder: these maps -> (B, channels, H/stride, W/stride), rounded up.
+        new_head: makes a head of SSSR: (B, channels, h, w) and a size -> logits of that size.
+        channels: of the decoder's features, the last ones before the prediction.
+        stride: input resolution over that of the decoder's features.
+    """
+
+    encoder: nn.Module
+    new_decoder: Callable[[], nn.Module]
+    new_head: Callable[[], nn.Module]
+    channels: int
+    stride: int
+
+
+def conv_bn_relu(
+    in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1
+) -> nn.Sequential:
+    """Convolution that keeps the resolution, batch norm and ReLU."""
+    padding = dilation * (kernel_size // 2)
+    return nn.Sequential(
+        nn.Conv2d(
+            in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False
+        ),
+        nn.BatchNorm2d(out_channels),
+        nn.ReLU(inplace=True),
+    )
+
+
+def resize_like(features: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to the height and width `size`."""
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def initialise(conv: nn.Conv2d) -> None:
+    """Kaiming initialisation, for what each group feeds.
+
+    PyTorch's fan out counts the outputs of all groups together, for depth-wise convolutions that
+    is a number of channels too many; their fan in is the same and right.
+    """
+    nn.init.kaiming_normal_(
+        conv.weight, mode="fan_out" if conv.groups == 1 else "fan_in", nonlinearity="relu"
+    )
