@@ -23,7 +23,7 @@ MAX_CHANNELS = 1024  # of both sides together, padded: more does not fit into th
 
 
 @triton.jit
-def _rows(  # type: ignore[no-untyped-def]  # noqa: N803 (Triton writes constants in capitals)
+def _rows(  # type: ignore[no-untyped-def]
     a, r, grad_a, grad_r, losses, n, a_channels, r_channels,
     NEEDS_A: tl.constexpr, NEEDS_R: tl.constexpr,
     ROWS: tl.constexpr, COLUMNS: tl.constexpr,
