@@ -86,8 +86,10 @@ class Model(Strict):
     output_stride: Literal[8, 16, 32] = Field(
         16, description="input resolution over that of the encoder's last features"
     )
-    upsampler: Literal["bilinear", "pixel_shuffle", "transposed"] = Field(
-        "bilinear", description="the module that makes the base network's output twice as large"
+    upsampler: Literal["bilinear", "pixel_shuffle", "transposed", "none"] = Field(
+        "bilinear",
+        description="the module that makes the base network's output twice as large; `none` "
+        "leaves it to the final resize",
     )
     decoder_channels: int = Field(
         256, ge=4, multiple_of=4, description="channels of ASPP and decoders; DeepLabv3+ has 256"

@@ -1,6 +1,6 @@
 """The results table: one row a stage, as in the original implementation's README."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -39,8 +39,12 @@ def format_tables(frames: Sequence[pd.DataFrame]) -> str:
     rows = [frame for frame in frames if len(frame)]
     if not rows:
         return "No labelled images in this split: nothing was scored.\n"
+    groups: dict[Hashable, list[pd.DataFrame]] = {}
+    for frame in rows:  # joined only within a data set, as the columns of classes differ
+        for key, group in frame.groupby(["dataset", "split", "sizes", "encoder"], sort=False):
+            groups.setdefault(key, []).append(group)
     parts = []
-    for _, group in pd.concat(rows).groupby(["dataset", "split", "sizes", "encoder"], sort=False):
+    for group in map(pd.concat, groups.values()):
         parts += [_heading(group), _stage_table(group), _class_table(group)]
     return "\n\n".join(parts) + "\n"
 

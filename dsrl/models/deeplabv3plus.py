@@ -86,9 +86,12 @@ class DeepLabHead(nn.Module):
 
     def __init__(self, upsampler: str, in_channels: int, num_classes: int):
         super().__init__()
-        # A quarter of the channels at four times the pixels: as much memory as the decoder's map.
-        channels = in_channels // 4
-        self.upsampler = Upsampler(upsampler, in_channels, channels, nn.ReLU(inplace=True))
+        self.upsampler: nn.Module = nn.Identity()
+        channels = in_channels
+        if upsampler != "none":
+            # A quarter of the channels at four times the pixels: the memory of the decoder's map.
+            channels = in_channels // 4
+            self.upsampler = Upsampler(upsampler, in_channels, channels, nn.ReLU(inplace=True))
         self.classifier = nn.Conv2d(channels, num_classes, kernel_size=1)
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:

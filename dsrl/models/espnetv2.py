@@ -126,7 +126,7 @@ class ESPNetv2Head(nn.Module):
         self.upsampler = nn.Sequential(
             *(
                 Upsampler(upsampler, num_classes, num_classes, activation=nn.PReLU(num_classes))
-                for _ in range(2 if upsampler == "transposed" else 1)
+                for _ in range({"none": 0, "transposed": 2}.get(upsampler, 1))
             )
         )
 

@@ -25,6 +25,7 @@ pictures, and `resources` to nothing.
 | `camvid-small.yaml` | CamVid | 96x128 -> 192x256 | real images on two cores |
 | `camvid.yaml` | CamVid | 180x240 -> 360x480 | the recipe of the paper's size, on a GPU |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
+| `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's second network |
 
 This page and `workflow/schemas/config.schema.json` come from `dsrl/config.py`, by `make docs`.
 """

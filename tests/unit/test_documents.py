@@ -1,0 +1,44 @@
+"""Pages that commands write say what the commands say."""
+
+import importlib.util
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from dsrl.config import read_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+def load(path: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(Path(path).stem, ROOT / path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_config_readme_is_current() -> None:
+    docs = load("workflow/scripts/config_docs.py")
+    assert (ROOT / "config/README.md").read_text() == docs.documentation(), "run `make docs`"
+
+
+def test_config_schema_is_current() -> None:
+    docs = load("workflow/scripts/config_docs.py")
+    path = ROOT / "workflow/schemas/config.schema.json"
+    assert json.loads(path.read_text()) == json.loads(docs.schema()), "run `make docs`"
+
+
+def test_cost_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    load("benchmarks/network_cost.py").main()
+    page = (ROOT / "docs/cost.md").read_text()
+    assert capsys.readouterr().out == page, "run `python benchmarks/network_cost.py > docs/cost.md`"
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
+def test_configs_are_valid_and_have_their_own_folder(path: Path) -> None:
+    others = [p for p in path.parent.glob("*.yaml") if p != path]
+    experiment = read_settings(str(path)).experiment
+    assert experiment not in {read_settings(str(other)).experiment for other in others}
