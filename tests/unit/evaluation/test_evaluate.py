@@ -1,0 +1,121 @@
+"""Scores of a network on a split do not depend on how it is gone through."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsrl.data.dataset import PreparedSplit
+from dsrl.data.labels import load_description
+from dsrl.data.preprocess import preprocess
+from dsrl.data.transforms import resize_labels
+from dsrl.evaluation import ConfusionMatrix
+from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
+from dsrl.evaluation.evaluate import evaluate
+from dsrl.training.weights import build_network, save_weights
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def weights(make_weights):
+    return make_weights(1)
+
+
+def scores_of(weights, split: PreparedSplit, **kwargs):
+    network = build_network(weights, "test")
+    return evaluate(network, split, weights.info.transform, CPU, **kwargs)
+
+
+def test_scores_do_not_depend_on_the_batch_size(prepared, weights):
+    split = PreparedSplit(prepared, "val")
+    expected = dataclasses.asdict(scores_of(weights, split, batch_size=5, native=True))
+    for batch_size in (1, 2, 4):
+        found = dataclasses.asdict(scores_of(weights, split, batch_size=batch_size, native=True))
+        for name, value in expected.items():
+            assert found[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
+
+
+def test_scores_are_those_of_each_image_alone(prepared, weights):
+    split = PreparedSplit(prepared, "val")
+    network = build_network(weights, "test")
+    confusion, cross_entropy = ConfusionMatrix(len(split.manifest.classes)), 0.0
+    for image, label in zip(split.images, split.labels, strict=True):
+        target = torch.from_numpy(label.copy()).long()[None]
+        with torch.no_grad():
+            inputs = weights.info.transform(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+            logits = network(inputs).logits
+        confusion.update(logits.argmax(1), target)
+        losses = -logits.log_softmax(1).gather(1, target.clamp(max=logits.shape[1] - 1)[:, None])
+        cross_entropy += float(losses[:, 0][target != 255].sum())
+    scores = scores_of(weights, split)
+    assert scores.mean_iou == pytest.approx(confusion.mean_iou)
+    assert scores.mean_iou_per_image == pytest.approx(confusion.mean_iou_per_image)
+    assert scores.pixel_accuracy == pytest.approx(confusion.pixel_accuracy)
+    assert scores.class_pixels == confusion.matrix.sum(1).tolist()
+    labelled = int((split.labels != 255).sum())
+    assert scores.cross_entropy == pytest.approx(cross_entropy / labelled, rel=1e-5)
+
+
+def test_the_mode_of_the_network_is_left_as_it_was(prepared, weights):
+    network = build_network(weights, "test").train()
+    before = {name: layer.clone() for name, layer in network.state_dict().items()}
+    evaluate(network, PreparedSplit(prepared, "val"), weights.info.transform, CPU)
+    assert network.training
+    assert all(torch.equal(layer, before[name]) for name, layer in network.state_dict().items())
+
+
+def test_native_scores_are_the_usual_ones_where_sizes_agree(prepared, weights):
+    scores = scores_of(weights, PreparedSplit(prepared, "val"), native=True)
+    assert scores.mean_iou_native == scores.mean_iou
+    assert 0 < scores.mean_iou < 1
+
+
+def test_native_scores_compare_with_each_label_at_its_own_size(prepared, weights, tmp_path):
+    # The images of `prepared`, stored at half their size: labels keep theirs.
+    raw = prepared.parent / "raw"
+    description = load_description("demo")
+    preprocess(description, raw, "val", (32, 64), tmp_path / "val", jobs=1)
+    split = PreparedSplit(tmp_path, "val")
+    confusion = ConfusionMatrix(len(split.manifest.classes))
+    network = build_network(weights, "test")
+    for index, image in enumerate(split.images):
+        inputs = weights.info.transform(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
+        with torch.no_grad():
+            prediction = network(inputs).logits.argmax(1).byte()
+        label = torch.from_numpy(split.native_label(index).copy())[None]
+        assert label.shape == (1, 64, 128)
+        confusion.update(resize_labels(prediction, (64, 128)), label)
+    scores = scores_of(weights, split, native=True, batch_size=2)
+    assert scores.mean_iou_native == pytest.approx(confusion.mean_iou)
+
+
+@pytest.mark.parametrize("answer", range(4))
+def test_the_baseline_is_a_confusion_matrix_of_constant_answers(answer):
+    target = torch.tensor([0, 0, 0, 0, 1, 1, 3, 255]).view(1, 2, 4)  # class 2 does not occur
+    confusion = ConfusionMatrix(5)
+    confusion.update(torch.full_like(target, answer), target)
+    accuracy, mean_iou = constant_scores(confusion.matrix.sum(1).tolist(), answer)
+    assert accuracy == pytest.approx(confusion.pixel_accuracy)
+    assert mean_iou == pytest.approx(confusion.mean_iou)
+
+
+def test_the_most_frequent_class_is_that_of_the_training_split(prepared):
+    val, train = PreparedSplit(prepared, "val"), PreparedSplit(prepared, "train")
+    counts = torch.bincount(torch.from_numpy(train.labels.copy()).flatten(), minlength=256)[:255]
+    assert most_frequent_class(prepared, val) == int(counts.argmax())
+
+
+def test_a_benchmark_of_a_split_without_labels_is_refused(prepared, weights, tmp_path):
+    save_weights(tmp_path / "w.weights", weights)
+    output = tmp_path / "out" / "benchmark.txt"
+    with pytest.raises(ValueError, match="no pixel has a label"):
+        benchmark(tmp_path / "w.weights", prepared, "test", output, "cpu", runs=1)
+    assert not output.exists()
+
+
+def test_a_benchmark_of_other_classes_is_refused(prepared, make_weights, tmp_path):
+    save_weights(tmp_path / "w.weights", make_weights(1, num_classes=4))
+    with pytest.raises(ValueError, match="was trained on the classes of"):
+        benchmark(tmp_path / "w.weights", prepared, "val", Path("unused.txt"), "cpu", runs=1)

@@ -1,0 +1,119 @@
+"""The results table shows the figures of the CSV files, in their order."""
+
+import math
+import re
+
+import pandas as pd
+import pytest
+
+from dsrl.evaluation.table import format_tables, read_rows, write_table
+
+
+def row(**changes) -> pd.DataFrame:
+    values = {
+        "type": "SSSR",
+        "dataset": "demo",
+        "split": "val",
+        "images": 5,
+        "network": "deeplabv3plus",
+        "encoder": "resnet18",
+        "sizes": "32x64 -> 64x128",
+        "device": "cpu",
+        "versions": "dsrl 1",
+        "date": "2026-01-01",
+        "best_epoch": 7,
+        "pixel_accuracy": 0.93284,
+        "mean_iou": 0.57831,
+        "mean_iou_per_image": 0.51784,
+        "mean_iou_native": 0.5611,
+        "cross_entropy": 0.2284,
+        "baseline_class": "road",
+        "baseline_pixel_accuracy": 0.4,
+        "baseline_mean_iou": 0.1,
+        "parameters": 1_234_567,
+        "gflops": 3.456,
+        "latency_ms": 12.34,
+        "iou_road": 0.9,
+        "iou_sky": math.nan,
+    }
+    return pd.DataFrame([values | changes])
+
+
+def cells(text: str, first: str) -> list[str]:
+    """The cells of the one line of a table that starts with `first`."""
+    (line,) = (li for li in text.splitlines() if re.match(rf"\| {re.escape(first)} +\|", li))
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+def test_figures_stand_under_their_headings():
+    text = format_tables([row()])
+    found = dict(zip(cells(text, "Type"), cells(text, "SSSR"), strict=True))
+    assert found == {
+        "Type": "SSSR",
+        "Mean Accuracy %": "93.28",
+        "Mean IoU %": "57.83 (51.78)",
+        "Cross Entropy Error": "0.228",
+        "Best Epoch": "7",
+        "Mean IoU % at label size": "56.11",
+        "Parameters (M)": "1.23",
+        "GFLOPs": "3.46",
+        "Latency (ms)": "12.3",
+    }
+    assert cells(text, "IoU %") == ["IoU %", "SSSR"]
+    assert cells(text, "road") == ["road", "90.00"]
+    assert cells(text, "sky") == ["sky", "-"]
+    assert "always answering 'road': accuracy 40.00 %, mean IoU 10.00 %" in text
+    assert "demo, split val, 5 images" in text and "32x64 -> 64x128" in text
+
+
+def test_lines_of_a_table_are_equally_long():
+    text = format_tables([row(), row(type="SSSR+SISR+FA", gflops=1234.5)])
+    for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        assert len({len(line) for line in table.splitlines()}) == 1
+
+
+def test_stages_follow_in_the_order_given_and_splits_apart():
+    frames = [row(type=t, split=s) for s in ("val", "test") for t in ("SSSR", "SSSR+SISR")]
+    text = format_tables(frames)
+    places = [text.index(part) for part in ("split val", "split test")]
+    assert places == sorted(places)
+    first = text[: places[1]]
+    assert first.index("| SSSR ") < first.index("| SSSR+SISR ")
+    assert cells(first, "road") == ["road", "90.00", "90.00"]
+
+
+def test_experiments_with_other_classes_have_tables_of_their_own():
+    other = row(dataset="own", iou_tree=0.25).drop(columns=["iou_road", "iou_sky"])
+    text = format_tables([row(), other])
+    assert cells(text, "tree") == ["tree", "25.00"]
+    assert cells(text, "road") == ["road", "90.00"]  # in one of the tables, not in both
+
+
+def test_a_split_without_labels_is_told():
+    assert format_tables([pd.DataFrame()]) == format_tables([])
+    assert "nothing was scored" in format_tables([])
+
+
+def test_csv_files_are_merged(tmp_path):
+    row().to_csv(tmp_path / "1.csv", index=False)
+    pd.DataFrame().to_csv(tmp_path / "2.csv", index=False)
+    row(type="SSSR+SISR").to_csv(tmp_path / "3.csv", index=False)
+    paths = [tmp_path / f"{i}.csv" for i in (1, 2, 3)]
+    write_table(paths, tmp_path / "out" / "table.txt")
+    assert (tmp_path / "out" / "table.txt").read_text() == format_tables(read_rows(paths))
+    merged = pd.read_csv(tmp_path / "out" / "table.csv")
+    assert merged.type.tolist() == ["SSSR", "SSSR+SISR"]
+    assert merged.mean_iou.tolist() == [0.57831] * 2
+
+
+def test_only_empty_files_make_an_empty_table(tmp_path):
+    pd.DataFrame().to_csv(tmp_path / "1.csv", index=False)
+    write_table([tmp_path / "1.csv"], tmp_path / "table.txt")
+    assert "nothing was scored" in (tmp_path / "table.txt").read_text()
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00binary\x81", b'a,b\n"1,2\n3'])
+def test_what_is_no_csv_is_refused(tmp_path, content):
+    (tmp_path / "1.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=r"1\.csv: not a CSV file"):
+        write_table([tmp_path / "1.csv"], tmp_path / "table.txt")
