@@ -86,7 +86,7 @@ def _save_sheet(columns: dict[str, np.ndarray], classes: Sequence[ClassInfo], ou
     ]
     figure.legend(handles=handles, loc="lower center", ncols=10, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.6 / size[1], 1, 1), pad=0.3)
-    _save(figure, output)
+    save_figure(figure, output)
 
 
 def plot_curves(histories: Sequence[Path], output: Path) -> None:
@@ -113,13 +113,15 @@ def plot_curves(histories: Sequence[Path], output: Path) -> None:
             shown = history[["epoch", column]].dropna()
             # A branch that the stage lacks has a loss of exactly zero.
             if (shown[column] != 0).any():
-                ax.plot(shown["epoch"], shown[column], ".-", label=STAGE_NAMES[stage])
+                name = STAGE_NAMES[stage]
+                ax.plot(shown["epoch"], shown[column], ".-", color=f"C{stage - 1}", label=name)
     axes.flat[0].legend(fontsize=8)
     figure.tight_layout()
-    _save(figure, output)
+    save_figure(figure, output)
 
 
-def _save(figure: plt.Figure, output: Path) -> None:
+def save_figure(figure: plt.Figure, output: Path) -> None:
+    """Write a figure in the format of the file's suffix, atomically, and close it."""
     with atomic_file(output) as temporary:
         figure.savefig(temporary, format=output.suffix.removeprefix(".") or "png", dpi=120)
     plt.close(figure)

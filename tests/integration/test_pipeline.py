@@ -19,18 +19,19 @@ ROOT = Path(__file__).parents[2]
 CONFIG = Path(__file__).with_name("config.yaml")
 
 
-def command(folder: Path, *arguments: str) -> list[str]:
+def command(folder: Path, *arguments: str, config: Path = CONFIG) -> list[str]:
     return [
         *(sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")),
-        *("--directory", str(folder), "--cores", "2", "--configfile", str(CONFIG), *arguments),
+        *("--directory", str(folder), "--cores", "2", "--configfile", str(config), *arguments),
     ]
 
 
-def snakemake(folder: Path, *arguments: str) -> str:
+def snakemake(folder: Path, *arguments: str, config: Path = CONFIG) -> str:
     """Run the workflow in `folder`; returns what it printed."""
     done = subprocess.run(
-        command(folder, *arguments), capture_output=True, text=True, cwd=ROOT, check=False
-    )
+        command(folder, *arguments, config=config),
+        capture_output=True, text=True, cwd=ROOT, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 

@@ -1,0 +1,96 @@
+"""Which upsampler SSSR should have: stage 1 trained with each, on one data set, at equal settings.
+
+    python benchmarks/upsamplers.py --config config/camvid-small.yaml \\
+        --data data/prepared/camvid-192x256 --seeds 0 1 --output /tmp/upsamplers
+
+Prints a table (mean over seeds, and the range) and draws what each predicts for one image of val,
+enlarged, without the image itself, which may not be ours to show. A run that is there is not
+repeated.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dsrl.config import Settings, parse, read_settings
+from dsrl.data.dataset import PreparedSplit
+from dsrl.evaluation.complexity import flops, latency, parameters
+from dsrl.evaluation.evaluate import evaluate
+from dsrl.inference.visualise import colour, plt, save_figure
+from dsrl.training.distributed import set_up_device
+from dsrl.training.loop import train_stage
+from dsrl.training.weights import build_network, load_weights
+
+KINDS = ("none", "transposed", "pixel_shuffle", "bilinear")
+WINDOW = 0.5  # share of the height and width that the picture shows, from the middle
+
+
+def train(settings: Settings, kind: str, seed: int, data: Path, folder: Path) -> Path:
+    """Train stage 1 with one upsampler; returns its weights."""
+    path = folder / f"{kind}-{seed}" / "final.weights"
+    if not path.exists():
+        values = settings.model_dump()
+        values["model"]["upsampler"], values["seed"] = kind, seed
+        train_stage(parse(Settings, values, "config"), 1, data, path.parent)
+    return path
+
+
+def main() -> None:
+    """Train, score, print, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--config", required=True)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--output", type=Path, required=True)
+    arguments = parser.parse_args()
+    settings = read_settings(arguments.config)
+    device = set_up_device("auto")
+    split = PreparedSplit(arguments.data, "val")
+    pictures = {}
+    print("| upsampler | mean IoU % | pixel accuracy % | parameters (M) | GFLOPs | latency (ms) |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for kind in KINDS:
+        found = []
+        for seed in arguments.seeds:
+            path = train(settings, kind, seed, arguments.data, arguments.output)
+            weights = load_weights(path)
+            network = build_network(weights, str(path)).to(device)
+            transform = weights.info.transform.to(device)
+            found.append(evaluate(network, split, transform, device))
+        with torch.no_grad():
+            image = torch.from_numpy(split.images[len(split) // 2].copy()).permute(2, 0, 1)[None]
+            logits = network(transform(image.to(device))).logits
+        pictures[kind] = colour(logits[0].argmax(0).byte().cpu().numpy(), split.manifest.classes)
+        size = weights.info.input_size
+        print(
+            f"| {kind} | {spread([s.mean_iou for s in found])} "
+            f"| {spread([s.pixel_accuracy for s in found])} | {parameters(network) / 1e6:.2f} "
+            f"| {flops(network, size) / 1e9:.2f} "
+            f"| {1000 * latency(network, size, device, 20):.1f} |",
+            flush=True,
+        )
+    draw(pictures, arguments.output / "upsamplers.png")
+
+
+def spread(values: list[float]) -> str:
+    """Mean and range of shares, in percent."""
+    low, high = 100 * min(values), 100 * max(values)
+    return f"{100 * float(np.mean(values)):.2f} ({low:.2f}-{high:.2f})"
+
+
+def draw(pictures: dict[str, np.ndarray], output: Path) -> None:
+    """The middle of each prediction, side by side, pixel by pixel."""
+    figure, axes = plt.subplots(1, len(pictures), figsize=(3.4 * len(pictures), 2.9))
+    for (kind, picture), ax in zip(pictures.items(), axes, strict=True):
+        height, width = (round(side * (1 - WINDOW) / 2) for side in picture.shape[:2])
+        ax.imshow(picture[height:-height, width:-width], interpolation="nearest")
+        ax.set_title(kind, fontsize=10)
+        ax.set_axis_off()
+    figure.tight_layout(pad=0.3)
+    save_figure(figure, output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""The CUDA kernel against float64: run by Triton's interpreter here, on the GPU where there is one.
+
+The interpreter executes the kernel's own source on the CPU, in float32; it shows that the kernel
+computes the right thing, not how fast, nor how bfloat16 rounds.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+pytest.importorskip("triton")
+
+SHAPES = [  # batch, pixels, channels of a side, of the other
+    (1, 1, 1, 1),
+    (2, 77, 5, 19),
+    (1, 130, 32, 17),
+    (2, 65, 64, 3),
+    (1, 200, 100, 130),
+]
+
+
+def reference(x: torch.Tensor, y: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Loss and gradients of raw features (B, N, C), in float64."""
+    x, y = (f.double().detach().requires_grad_() for f in (x, y))
+    a, r = (F.normalize(f, dim=2) for f in (x, y))
+    loss = (a @ a.mT - r @ r.mT).abs().mean()
+    loss.backward()
+    return loss.detach(), x.grad, y.grad
+
+
+def kernel(x: torch.Tensor, y: torch.Tensor, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """The same by the kernel; its gradients are taken back through the normalisation."""
+    from dsrl.losses.feature_affinity_triton import fused
+
+    x, y = (f.detach().requires_grad_() for f in (x, y))
+    a, r = (F.normalize(f, dim=2) for f in (x, y))
+    loss, grad_a, grad_r = fused(a.detach().to(dtype), r.detach().to(dtype), True, True)
+    torch.autograd.backward([a, r], [grad_a, grad_r])
+    return loss, x.grad, y.grad
+
+
+def check(device: str, dtype: torch.dtype, tolerance: float) -> None:
+    """Every shape agrees with float64; a gradient that is not needed is not made."""
+    torch.manual_seed(0)
+    for batch, n, c, d in SHAPES:
+        x = torch.randn(batch, n, c, device=device).relu()
+        y = torch.randn(batch, n, d, device=device)
+        for found, wanted in zip(kernel(x, y, dtype), reference(x, y), strict=True):
+            error = (found - wanted).norm()
+            assert error <= tolerance * wanted.norm() + 1e-9, (batch, n, c, d, float(error))
+    from dsrl.losses.feature_affinity_triton import fused
+
+    a, r = F.normalize(x, dim=2).to(dtype), F.normalize(y, dim=2).to(dtype)
+    _, both_a, both_r = fused(a, r, True, True)
+    _, none_a, only_r = fused(a, r, False, True)
+    assert none_a is None
+    assert torch.equal(only_r, both_r)
+    assert torch.equal(fused(a, r, True, False)[1], both_a)
+    assert fused(a, r, False, False)[1:] == (None, None)
+
+
+def test_kernel_source_agrees_with_float64() -> None:
+    """In a process of its own: the interpreter must be chosen before the kernel is defined."""
+    done = subprocess.run(
+        [sys.executable, __file__],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-3), (torch.bfloat16, 3e-2)])
+def test_compiled_kernel_agrees_with_float64(dtype: torch.dtype, tolerance: float) -> None:
+    check("cuda", dtype, tolerance)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_loss_on_cuda_equals_that_on_cpu() -> None:
+    from dsrl.losses import feature_affinity_loss
+
+    torch.manual_seed(0)
+    maps = [torch.randn(2, channels, 9, 15) for channels in (48, 32)]
+    on_gpu = feature_affinity_loss(*(m.cuda() for m in maps))
+    assert float(on_gpu) == pytest.approx(float(feature_affinity_loss(*maps)), rel=1e-4)
+
+
+if __name__ == "__main__":
+    check("cpu", torch.float32, 1e-3)
