@@ -25,34 +25,42 @@ from dataclasses import asdict
 from pathlib import Path
 import torch
 from dsrl.cli import main
-from dsrl.data.dataset import PreparedSplit
 from dsrl.evaluation.evaluate import evaluate
-from dsrl.training.distributed import process_group, rank, world_size
+from dsrl.training.distributed import rank, world_size
+from dsrl.training.loop import Trainer
 from dsrl.training.weights import build_network, load_weights
 config, data, output = sys.argv[1:]
-main(["train", "--stage", "1", "--config", config, "--data", data, "--output", output])
-device = torch.device("cpu")
-with process_group(device):
+train = Trainer.run
+def train_and_evaluate(self):
+    train(self)
+    torch.distributed.barrier()
     assert world_size() == 2
-    weights = load_weights(Path(output, "final.weights"))
-    network = build_network(weights, "test")
-    split = PreparedSplit(Path(data), "val")
-    scores = evaluate(network, split, weights.info.transform, device, native=True)
+    network = build_network(load_weights(Path(output, "final.weights")), "test")
+    scores = evaluate(network, self.val_split, self.transform, self.device, native=True)
     Path(output, f"{rank()}.json").write_text(json.dumps(asdict(scores)))
+Trainer.run = train_and_evaluate
+main(["train", "--stage", "1", "--config", config, "--data", data, "--output", output])
 """
 
 
-def torchrun(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run two processes; a hang is a failure."""
+def torchrun(*arguments: object) -> str:
+    """Run two processes to their end, which a hang is not; returns what they said on stderr."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.run(
+    with subprocess.Popen(
         [*command, *map(str, arguments)],
-        capture_output=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=180,
-        env=environment,
-    )
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+    ) as process:
+        try:
+            _, stderr = process.communicate(timeout=120)
+        except subprocess.TimeoutExpired:
+            process.terminate()  # torchrun ends its processes too
+            _, stderr = process.communicate()
+            pytest.fail(f"two processes hang: {stderr[-3000:]}")
+    assert process.returncode == 0, stderr[-3000:]
+    return stderr
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +70,8 @@ def stage1(prepared, tiny_settings, tmp_path_factory) -> Path:
     script = folder / "script.py"
     script.write_text(TRAIN_AND_EVALUATE)
     settings = tiny_settings(checkpoint_history=5)
-    done = torchrun(script, settings.model_dump_json(), prepared, folder / "stage1")
-    (folder / "stage1" / "stderr").write_text(done.stderr)
-    assert done.returncode == 0, done.stderr[-3000:]
+    stderr = torchrun(script, settings.model_dump_json(), prepared, folder / "stage1")
+    (folder / "stage1" / "stderr").write_text(stderr)
     return folder / "stage1"
 
 
