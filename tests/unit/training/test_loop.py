@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dsrl.data.dataset import PreparedSplit
+from dsrl.data.dataset import PreparedSplit, TrainingSet
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.training.loop import Trainer, train_stage
 from dsrl.training.weights import build_network, load_weights, save_weights
@@ -315,3 +315,20 @@ def test_the_learning_rate_follows_the_schedule_over_all_steps(prepared, tiny_se
     )
     whole.run()
     assert rates == pytest.approx([0.05 * (1 - step / 4) ** 0.9 for step in range(4)])
+
+
+def test_every_epoch_draws_all_images_anew_and_in_another_order(prepared, tiny_settings, tmp_path):
+    class Recorded(TrainingSet):
+        def __getitem__(self, index):
+            sample = super().__getitem__(index)
+            drawn.append((index, sample.target.sum().item()))
+            return sample
+
+    drawn: list[tuple[int, int]] = []
+    whole = trainer(tiny_settings(batch_size=5), 1, prepared, tmp_path)
+    whole.dataset.__class__ = Recorded
+    whole.run()
+    first, second = drawn[:10], drawn[10:]
+    orders = [[index for index, _ in epoch] for epoch in (first, second)]
+    assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1]) == list(range(10))
+    assert not set(first) & set(second), "an image was changed in the same way in both epochs"
