@@ -11,10 +11,10 @@ With G = sign(D), which is symmetric as D is, the gradients are
     dL/da_i = 2/N^2 sum_j G_ij a_j        dL/dr_i = -2/N^2 sum_j G_ij r_j.
 
 So a tile of D is all that is needed at a time to add to the loss and to both gradients, and the
-tiles above the diagonal give those below. Writing x_i = (a_i, r_i) and y_i = (a_i, -r_i), a tile is
-one matrix product, D_IJ = X_I Y_J^T, and so is each share of the gradient: G_IJ X_J goes to rows I
-and G_IJ^T X_I to rows J. The loss and the gradients are ready after the forward pass; backward
-only scales. No N x N tensor exists at any time.
+tiles above the diagonal give those below: D_IJ = A_I A_J^T - R_I R_J^T adds to the loss, and with
+x_i = (a_i, r_i), G_IJ X_J adds to the gradients of rows I and G_IJ^T X_I to those of rows J. The two
+products of a tile are rounded alike, so that FA(x, x) is exactly 0. The loss and the gradients are
+ready after the forward pass; backward only scales. No N x N tensor exists at any time.
 """
 
 from functools import cache
@@ -111,28 +111,24 @@ def tiled(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed."""
     batch, n, channels = a.shape
-    x = torch.cat([a, r], dim=2)
-    y = torch.cat([a, -r], dim=2)
-    # The columns of X whose gradient is wanted: both sides', one side's, or none.
-    wanted = slice(0 if needs_a else channels, x.shape[2] if needs_r else channels)
-    z = x[..., wanted].contiguous()
-    grad = torch.zeros_like(z)
-    total = torch.zeros((), dtype=x.dtype, device=x.device)
+    # The features whose gradient is wanted: both sides', one side's, or none.
+    x = torch.cat([a if needs_a else a[..., :0], r if needs_r else r[..., :0]], dim=2)
+    grad = torch.zeros_like(x)
+    total = torch.zeros((), dtype=a.dtype, device=a.device)
     for b in range(batch):
         for i in range(0, n, TILE):
             rows = slice(i, i + TILE)
             for j in range(i, n, TILE):
                 columns = slice(j, j + TILE)
-                difference = x[b, rows] @ y[b, columns].T
+                difference = a[b, rows] @ a[b, columns].T
+                difference -= r[b, rows] @ r[b, columns].T
                 # Tiles beside the diagonal stand for their mirror images too.
                 total += difference.abs().sum() * (1 if i == j else 2)
                 if needs_a or needs_r:
                     sign = difference.sign_()
-                    grad[b, rows].addmm_(sign, z[b, columns])
+                    grad[b, rows].addmm_(sign, x[b, columns])
                     if i != j:
-                        grad[b, columns].addmm_(sign.T, z[b, rows])
+                        grad[b, columns].addmm_(sign.T, x[b, rows])
     scale = 1 / (batch * n * n)
-    grad_a, grad_r = grad.mul_(2 * scale).split(
-        [channels if needs_a else 0, z.shape[2] - (channels if needs_a else 0)], dim=2
-    )
+    grad_a, grad_r = grad.mul_(2 * scale).tensor_split([channels if needs_a else 0], dim=2)
     return total * scale, grad_a if needs_a else None, grad_r.neg() if needs_r else None
