@@ -32,6 +32,9 @@ from dsrl.options import (
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command line and exit."""
+    # Threads that spin while they wait make training several times slower on a shared machine.
+    # OpenMP reads this when PyTorch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:

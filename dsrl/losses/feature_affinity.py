@@ -11,10 +11,10 @@ With G = sign(D), which is symmetric as D is, the gradients are
     dL/da_i = 2/N^2 sum_j G_ij a_j        dL/dr_i = -2/N^2 sum_j G_ij r_j.
 
 So a tile of D is all that is needed at a time to add to the loss and to both gradients, and the
-tiles above the diagonal give those below: D_IJ = A_I A_J^T - R_I R_J^T adds to the loss, and with
-x_i = (a_i, r_i), G_IJ X_J adds to the gradients of rows I and G_IJ^T X_I to those of rows J. The two
-products of a tile are rounded alike, so that FA(x, x) is exactly 0. The loss and the gradients are
-ready after the forward pass; backward only scales. No N x N tensor exists at any time.
+tiles above the diagonal give those below. D_IJ = A_I A_J^T - R_I R_J^T adds to the loss; with
+x_i = (a_i, r_i), G_IJ X_J adds to the gradients of rows I, and G_IJ^T X_I to those of rows J. The
+two products of a tile are rounded alike, so that FA(x, x) is exactly 0. The loss and the gradients
+are ready after the forward pass; backward only scales. No N x N tensor exists at any time.
 """
 
 from functools import cache
