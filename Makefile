@@ -13,7 +13,7 @@ benchmark: .venv/installed ## run the demo to results/benchmark.txt
 	$(BIN)/snakemake --cores $(CORES)
 
 test: lint ## lint, then run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: .venv/installed ## check style, types and the workflow
 	$(BIN)/ruff check .
