@@ -10,13 +10,25 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 STAGES = (1, 2, 3)
 STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width
 Probability = Annotated[float, Field(ge=0, le=1)]
+# On a command line every value is text, which pydantic takes for a number but not for a literal.
+OutputStride = Annotated[
+    Literal[8, 16, 32], BeforeValidator(lambda v: int(v) if str(v).isdigit() else v)
+]
 
 
 class Strict(BaseModel):
@@ -83,7 +95,7 @@ class Model(Strict):
     pretrained: bool = Field(
         False, description="start the encoder from timm's weights, downloaded once"
     )
-    output_stride: Literal[8, 16, 32] = Field(
+    output_stride: OutputStride = Field(
         16, description="input resolution over that of the encoder's last features"
     )
     upsampler: Literal["bilinear", "pixel_shuffle", "transposed", "none"] = Field(

@@ -163,3 +163,14 @@ def test_for_stage_is_a_config_that_trains_the_same_stage(stage):
 def test_settings_cannot_be_changed_once_read():
     with pytest.raises(ValueError, match="frozen"):
         Training().epochs = 3  # type: ignore[misc]
+
+
+def test_every_default_may_be_written_as_text() -> None:
+    """As on a command line, and in values nested in `snakemake --config`."""
+    defaults = Settings().model_dump()
+    sections = {key: value for key, value in defaults.items() if isinstance(value, dict) and value}
+    text = {
+        section: {key: str(v) for key, v in values.items() if isinstance(v, (bool, int, float))}
+        for section, values in sections.items()
+    }
+    assert read_settings(text) == Settings()
