@@ -227,6 +227,10 @@ class Settings(Strict):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="name of the folder in `results/`",
     )
+    experiment_id: str = Field(
+        "", description="any text by which to know a training again; kept in its files"
+    )
+    description: str = Field("", description="any text about a training; kept in its files")
     seed: int = Field(0, ge=0, description="seeds the weights, data order and augmentation")
     data: Data = Data()
     demo: Demo = Demo()

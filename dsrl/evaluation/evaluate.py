@@ -1,5 +1,6 @@
 """Scores of a network on a split: whole images, in float32."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -35,6 +36,7 @@ def evaluate(
     device: torch.device,
     batch_size: int = 8,
     native: bool = False,
+    each_batch: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Score `network` on all images of `split`, at its output size.
 
@@ -46,6 +48,7 @@ def evaluate(
         transform: on `device`.
         native: also compare with the labels at the size they came in, to which predictions are
             resized, nearest, as the official evaluation does.
+        each_batch: is called before each batch; may raise to end the evaluation.
     """
     was_training = network.training
     network.eval()
@@ -55,7 +58,12 @@ def evaluate(
     native_confusion = ConfusionMatrix(classes, IGNORE_INDEX)
     cross_entropy = torch.zeros((), dtype=torch.float64, device=device)
     seen = 0
-    for images, labels in DataLoader(EvaluationSet(split, share), batch_size=batch_size):
+    # Its own generator, so that a validation draws nothing from that of the training.
+    loader = DataLoader(
+        EvaluationSet(split, share), batch_size=batch_size, generator=torch.Generator()
+    )
+    for images, labels in loader:
+        each_batch()
         logits = network(transform(images.to(device))).logits.float()
         labels = resize_labels(labels.to(device), logits.shape[-2:]).long()
         predictions = logits.argmax(1)

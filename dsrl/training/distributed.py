@@ -48,7 +48,8 @@ def process_group(device: torch.device) -> Iterator[None]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    # The CPU's backend beside the GPU's: what processes tell each other must not wait for a GPU.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield
     finally:
@@ -59,6 +60,24 @@ def sum_over_processes(values: Tensor) -> None:
     """Replace `values` by their sum over all processes, in place."""
     if dist.is_initialized():
         dist.all_reduce(values)
+
+
+def gather(values: Tensor) -> Tensor:
+    """The (n,) values of all processes, (processes, n)."""
+    if not dist.is_initialized():
+        return values[None]
+    parts = [torch.empty_like(values) for _ in range(world_size())]
+    dist.all_gather(parts, values)
+    return torch.stack(parts)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether `flag` is set in one of the processes. Costs them a message, the device nothing."""
+    if not dist.is_initialized():
+        return flag
+    count = torch.tensor(int(flag))
+    dist.all_reduce(count)
+    return bool(count)
 
 
 def share_buffers(network: nn.Module) -> None:

@@ -21,13 +21,16 @@ class History:
     Args:
         folder: receives `history.csv` and `tensorboard/`; None in processes that do not write.
         rows: those of the epochs that a resumed training has behind it.
+        texts: what TensorBoard shows beside the curves, by title.
     """
 
-    def __init__(self, folder: Path | None, rows: list[Row]):
+    def __init__(self, folder: Path | None, rows: list[Row], texts: Mapping[str, str]):
         self.rows = rows
         self.folder = folder
         if folder is not None:
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
+            for title, text in texts.items():
+                self._writer.add_text(title, text)
 
     def append(self, row: Row) -> None:
         """Add the row of an epoch and, in the process that writes, tell it to the user."""

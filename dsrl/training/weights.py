@@ -1,5 +1,6 @@
 """`.weights` files: layers, and all that is needed to rebuild the network that they belong to."""
 
+import errno
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.data.transforms import InputTransform
 from dsrl.files import atomic_file
 from dsrl.models.dsrl import DSRL
+
+FORMAT = 1
 
 
 class WeightsInfo(Strict):
@@ -31,6 +34,8 @@ class WeightsInfo(Strict):
     input_size: Size
     epoch: int
     scores: dict[str, float]
+    experiment_id: str = ""
+    description: str = ""
 
     @property
     def transform(self) -> InputTransform:
@@ -46,28 +51,46 @@ class Weights:
     layers: Mapping[str, Tensor]
 
 
-def load(path: Path, kind: str) -> dict[str, Any]:
-    """Read a file that was written by `torch.save`, executing nothing in it.
+def load_any(path: Path) -> dict[str, Any]:
+    """Read a dictionary that was written by `torch.save`, executing nothing in it.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, holds objects that would run code, or is not of this kind.
+        ValueError: it is damaged, holds objects that would run code, or is no dictionary.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # bytes that are no pickle make the unpickler raise anything
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
         reason = "truncated or no file of PyTorch's"
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             reason = "it holds Python objects that could run code, so it was not opened"
         raise ValueError(f"{path}: cannot be loaded: {reason}") from error
-    found = content.get("kind") if isinstance(content, dict) else None
-    if found != kind:
-        raise ValueError(f"{path}: not a {kind} file of this project (kind: {found})")
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: holds a {type(content).__name__}, not a dictionary")
+    return content
+
+
+def load(path: Path, *kinds: str) -> dict[str, Any]:
+    """Read a file of this project.
+
+    Raises:
+        OSError, ValueError: see `load_any`; or it is of none of these kinds, or of another version.
+    """
+    content = load_any(path)
+    if content.get("kind") not in kinds:
+        raise ValueError(
+            f"{path}: not a {' or '.join(kinds)} file of this project (kind: {content.get('kind')})"
+        )
+    if content.get("format") != FORMAT:
+        raise ValueError(
+            f"{path}: is of format {content.get('format')}, written by another version; "
+            f"this one reads format {FORMAT}"
+        )
     return content
 
 
@@ -83,13 +106,16 @@ def save_weights(path: Path, weights: Weights) -> None:
 
 
 def load_weights(path: Path) -> Weights:
-    """Read a weights file.
+    """Read a weights file, or the weights in a checkpoint: those of its epoch, not of the best.
 
     Raises:
         OSError, ValueError: see `load`.
     """
-    content = load(path, "weights")
-    layers = content.pop("state_dict", {})
+    content = load(path, "weights", "checkpoint")
+    if content["kind"] == "checkpoint":
+        layers, content = content.get("network", {}), content.get("info", {})
+    else:
+        layers = content.pop("state_dict", {})
     return Weights(parse(WeightsInfo, content, str(path)), layers)
 
 
@@ -119,17 +145,28 @@ def load_layers(network: DSRL, weights: Weights, source: str) -> None:
     expected = layer_names(weights.info, min(network.stage, held))
     parts = {name.partition(".")[0] for name in expected}
     shared = {name for name in own if name.partition(".")[0] in parts}
-    for name in sorted(expected | shared):
-        if name not in weights.layers:
+    compare_layers(own, weights.layers, expected | shared, source)
+    network.load_state_dict({name: weights.layers[name] for name in expected}, strict=False)
+
+
+def compare_layers(
+    own: Mapping[str, Tensor], found: Mapping[str, Tensor], names: set[str], source: str
+) -> None:
+    """Check that both have the layers `names`, in the same shapes.
+
+    Raises:
+        ValueError: one of them is missing, or of another shape.
+    """
+    for name in sorted(names):
+        if name not in found:
             raise ValueError(f"{source}: layer '{name}' is missing; it is of another architecture")
-        found = tuple(weights.layers[name].shape)
+        shape = tuple(found[name].shape)
         needed = tuple(own[name].shape) if name in own else "no such layer"
-        if found != needed:
+        if shape != needed:
             raise ValueError(
-                f"{source}: layer '{name}' has the shape {found}, the network needs {needed}; "
+                f"{source}: layer '{name}' has the shape {shape}, the network needs {needed}; "
                 "encoder, other `model` settings or class count differ"
             )
-    network.load_state_dict({name: weights.layers[name] for name in expected}, strict=False)
 
 
 def layer_names(info: WeightsInfo, stage: int) -> set[str]:
