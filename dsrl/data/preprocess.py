@@ -1,7 +1,6 @@
 """From a raw data set to the packed arrays of a prepared one; `manifest.py` says what they hold."""
 
 import hashlib
-import struct
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from dsrl.data.images import DAMAGE, to_rgb
 from dsrl.data.labels import DatasetDescription
 from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple
 from dsrl.files import atomic_directory, write_text
@@ -24,8 +24,6 @@ T = TypeVar("T")
 R = TypeVar("R")
 Pair = tuple[str, str, str]  # name, image, label
 
-# What a damaged image file makes Pillow raise.
-DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError, Image.DecompressionBombError)
 LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B")
 # Pillow stretches grey values of 2 and 4 bits to 0..255, by these factors; labels are no greys.
 STRETCHED = {"L;2": 85, "L;4": 17}
@@ -149,13 +147,9 @@ def _prepare(
 
 
 def _read_image(path: Path) -> Image.Image:
-    """An image as 8-bit RGB; of 16 bits the upper 8 are kept, an alpha channel is dropped."""
     try:
         with Image.open(path) as image:
-            if not image.mode.startswith("I"):
-                return image.convert("RGB")
-            upper = np.clip(np.asarray(image) >> 8, 0, 255).astype(np.uint8)
-            return Image.fromarray(upper).convert("RGB")
+            return to_rgb(image)
     except DAMAGE as error:
         raise _unreadable(path, error) from None
 

@@ -12,11 +12,12 @@ from dsrl.config import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
 from dsrl.evaluation.complexity import flops, latency, parameters
-from dsrl.evaluation.evaluate import Scores, evaluate
+from dsrl.evaluation.evaluate import EVALUATION_BATCH, Scores, evaluate
 from dsrl.evaluation.table import format_tables
 from dsrl.files import atomic_file, write_text
 from dsrl.models.dsrl import DSRL
 from dsrl.training.distributed import set_up_device
+from dsrl.training.guards import explained_faults
 from dsrl.training.weights import WeightsInfo, build_network, load_weights
 
 
@@ -49,10 +50,13 @@ def benchmark(
     if len(split):
         transform = weights.info.transform.to(device)
         native = split_name != "train"
-        scores = evaluate(network, split, transform, device, native=native)
+        with explained_faults(EVALUATION_BATCH, weights.info.input_size):
+            scores = evaluate(network, split, transform, device, native=native)
         if not sum(scores.class_pixels):
             raise ValueError(
-                f"{split.folder}: no pixel has a label, as in splits whose labels are not public"
+                f"{split.folder}: no pixel has a label, as in splits whose labels are not public; "
+                f"what their server scores is written by `dsrl predict --weights {weights_path} "
+                f"--data {data} --dataset-split {split_name} --format cityscapes --output DIR`"
             )
         frequent = most_frequent_class(data, split)
         rows = [

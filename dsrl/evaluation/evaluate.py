@@ -14,6 +14,8 @@ from dsrl.data.transforms import InputTransform, resize_labels
 from dsrl.evaluation.metrics import ConfusionMatrix
 from dsrl.training import distributed
 
+EVALUATION_BATCH = 8  # images; scores do not depend on it
+
 
 @dataclass(frozen=True)
 class Scores:
@@ -34,7 +36,7 @@ def evaluate(
     split: PreparedSplit,
     transform: InputTransform,
     device: torch.device,
-    batch_size: int = 8,
+    batch_size: int = EVALUATION_BATCH,
     native: bool = False,
     each_batch: Callable[[], None] = lambda: None,
 ) -> Scores:

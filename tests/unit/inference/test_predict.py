@@ -1,0 +1,147 @@
+"""Pictures of predictions: right sizes, values and names, whatever the image file is."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dsrl.cli import main
+from dsrl.data.dataset import PreparedSplit
+from dsrl.inference import sheet
+from dsrl.inference.predict import Predictor, list_frames
+from dsrl.training.weights import build_network, load_weights
+
+
+@pytest.fixture(autouse=True)
+def _no_display(monkeypatch):
+    monkeypatch.delenv("DISPLAY", raising=False)
+    monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
+
+
+@pytest.fixture(scope="module")
+def weights(trained):
+    return str(trained[3] / "final.weights")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "LA", "P", "1", "I;16", "CMYK"])
+@pytest.mark.parametrize("size", [(97, 41), (1, 1)])
+def test_any_mode_and_size_gives_a_picture(weights, tmp_path, monkeypatch, mode, size):
+    monkeypatch.chdir(tmp_path)
+    name = "input.tiff" if mode in ("CMYK", "I;16") else "input.png"
+    if mode == "I;16":
+        Image.fromarray(np.full(size[::-1], 40000, np.uint16)).save(name)
+    else:
+        Image.new("RGB", size, (200, 100, 50)).convert(mode).save(name)
+    main(["test", "--image-file", name, "--weights", weights, "--device", "cpu"])
+    with Image.open("outputs/input.png") as picture:
+        assert picture.mode == "RGB"
+        assert picture.width == 3 * sheet.PANEL[0] + 4 * sheet.GAP
+
+
+def test_picture_has_input_colours_overlay_and_legend(weights, prepared, tmp_path):
+    split = PreparedSplit(prepared, "val")
+    Image.fromarray(split.images[0]).resize((400, 200)).save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as opened:
+        image = np.asarray(opened)
+    predictor = Predictor(weights, "cpu")
+    labels = predictor(image, (200, 400))
+    picture = np.asarray(sheet.draw_sheet(image, labels, predictor.classes))
+    gap = sheet.GAP
+    panels = [picture[gap : gap + 200, gap + k * (400 + gap) :][:, :400] for k in range(3)]
+    palette = np.array([c.color for c in predictor.classes])
+    assert np.array_equal(panels[0], image)
+    assert np.array_equal(panels[1], palette[labels])
+    assert np.abs(panels[2].astype(int) - (image.astype(int) + palette[labels]) // 2).max() <= 1
+    legend = picture[200 + 2 * gap :].reshape(-1, 3)
+    for train_id in np.unique(labels):
+        assert (legend == palette[train_id]).all(1).any(), "a class is not in the legend"
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 255, 255), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    image.save(tmp_path / "a.jpg", exif=exif)
+    ((number, upright),) = list_frames(tmp_path / "a.jpg")
+    assert number is None
+    assert upright.shape == (40, 20, 3)
+    assert upright[:20].mean() > 200 > 50 > upright[20:].mean()
+
+
+@pytest.mark.parametrize("display", [False, True])
+def test_picture_is_shown_only_where_there_is_a_display(weights, tmp_path, monkeypatch, display):
+    shown = []
+    monkeypatch.setattr(Image.Image, "show", lambda self, title=None: shown.append(title))
+    if display:
+        monkeypatch.setenv("DISPLAY", ":0")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    output = tmp_path / "out.png"
+    main(["test", "--image-file", str(tmp_path / "a.png"), "--weights", weights,
+          "--output", str(output), "--device", "cpu"])  # fmt: skip
+    assert shown == ([str(output)] if display else [])
+
+
+def test_cityscapes_format_is_label_ids_at_the_labels_size(weights, prepared, tmp_path):
+    main(["predict", "--weights", weights, "--data", str(prepared), "--dataset-split", "val",
+          "--output", str(tmp_path), "--format", "cityscapes"])  # fmt: skip
+    split = PreparedSplit(prepared, "val")
+    names = {f"{sample.name}_pred.png" for sample in split.manifest.samples}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    loaded = load_weights(weights)
+    network = build_network(loaded, weights)
+    ids = np.array([c.id for c in split.manifest.classes])
+    for index, sample in enumerate(split.manifest.samples):
+        assert len(sample.name.split("_")) == 3, "city, sequence, frame"
+        with Image.open(tmp_path / f"{sample.name}_pred.png") as picture:
+            found = np.asarray(picture)
+        assert found.dtype == np.uint8
+        assert found.shape == sample.native_size
+        pixels = torch.from_numpy(split.images[index].copy()).permute(2, 0, 1)[None]
+        with torch.no_grad():
+            labels = network(loaded.info.transform(pixels)).logits.argmax(1)[0].numpy()
+        assert np.array_equal(found, ids[labels])
+
+
+def test_files_folders_and_animations(weights, tmp_path):
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.new("RGB", (30, 20)).save(folder / "b.png")
+    (folder / "notes.txt").write_text("no image")
+    frames = [Image.new("RGB", (24, 16), (60 * k, 0, 0)) for k in range(3)]
+    film = tmp_path / "film.gif"
+    frames[0].save(film, save_all=True, append_images=frames[1:])
+    main(["predict", "--weights", weights, "--output", str(output), str(folder), str(film)])
+    names = ["b.png", "film_000000.png", "film_000001.png", "film_000002.png"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    with Image.open(output / "b.png") as picture:
+        assert (picture.mode, picture.size) == ("RGB", (30, 20))
+
+
+def test_two_images_of_one_name_are_refused(weights, tmp_path, capsys):
+    for name in ("a.png", "a.bmp"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(SystemExit) as exit_:
+        main(["predict", "--weights", weights, "--output", str(tmp_path / "out"), str(tmp_path)])
+    assert "two of the images would be written to" in str(exit_.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"text"])
+def test_what_is_no_image_is_named(weights, tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"a.png: unreadable as an image"):
+        main(["test", "--image-file", str(path), "--weights", weights])
+
+
+def test_exported_network_gives_the_same_logits(weights, tmp_path):
+    path = tmp_path / "network.pt2"
+    main(["export", "--weights", weights, "--output", str(path)])
+    info = {"info.json": ""}
+    module = torch.export.load(path, extra_files=info).module()
+    assert '"input_size": [32, 64]' in info["info.json"]
+    loaded = load_weights(weights)
+    images = torch.randint(256, (3, 3, 32, 64)).float()
+    with torch.no_grad():
+        expected = build_network(loaded, weights)(loaded.info.transform(images)).logits
+        torch.testing.assert_close(module(images), expected)
