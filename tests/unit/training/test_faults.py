@@ -1,0 +1,115 @@
+"""Faults of a running training are told in one line, in terms of what can be changed."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from dsrl.cli import main
+from dsrl.training.guards import explained_faults
+from dsrl.training.loop import train_stage
+from dsrl.training.trainer import Trainer
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_loss_that_is_no_number_names_step_images_and_checkpoint(
+    prepared, tiny_settings, tmp_path, monkeypatch, bad
+):
+    original, batches = Trainer._step, []
+
+    def step(self, sample):
+        batches.append(self.sampler.batch(self.step))
+        losses = original(self, sample)
+        return losses._replace(total=losses.total * bad) if len(batches) == 4 else losses
+
+    monkeypatch.setattr(Trainer, "_step", step)
+    with pytest.raises(ValueError, match="the loss is no number in step 2 of epoch 2") as error:
+        train_stage(tiny_settings(), 1, prepared, tmp_path)
+    from dsrl.data.manifest import read_manifest
+
+    samples = read_manifest(prepared / "train").samples
+    assert ", ".join(samples[i].name for i in batches[-1]) in str(error.value)
+    assert f"last good checkpoint is {tmp_path}/checkpoints/epoch1.checkpoint" in str(error.value)
+    assert not (tmp_path / "final.weights").exists()
+
+
+def test_weights_that_are_no_numbers_are_not_saved(prepared, tiny_settings, tmp_path, monkeypatch):
+    original = Trainer._validate
+
+    def validate(self):
+        row = original(self)
+        next(self.network.parameters()).data[0] = torch.nan
+        return row
+
+    monkeypatch.setattr(Trainer, "_validate", validate)
+    with pytest.raises(ValueError, match=r"weights are no numbers.*there is no checkpoint yet"):
+        train_stage(tiny_settings(), 1, prepared, tmp_path)
+    assert not list(tmp_path.rglob("*.checkpoint"))
+
+
+def test_batches_told_are_batches_drawn(prepared, tiny_settings, tmp_path, monkeypatch):
+    drawn = []
+    from dsrl.data.dataset import TrainingSet
+
+    original = TrainingSet.__getitem__
+    monkeypatch.setattr(
+        TrainingSet, "__getitem__", lambda self, i: drawn.append(i) or original(self, i)
+    )
+    told = []
+    step = Trainer._step
+    monkeypatch.setattr(
+        Trainer,
+        "_step",
+        lambda self, s: told.extend(self.sampler.batch(self.step)) or step(self, s),
+    )
+    train_stage(tiny_settings(), 1, prepared, tmp_path)
+    assert told == drawn
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"),
+        MemoryError(),
+    ],
+)
+def test_out_of_memory_names_batch_and_input_size(error):
+    with (
+        pytest.raises(ValueError, match="batch_size 6 and input_size 256x512; lower one"),
+        explained_faults(6, (256, 512)),
+    ):
+        raise error
+
+
+def test_real_lack_of_memory_is_recognised():
+    with pytest.raises(ValueError, match="out of memory"), explained_faults(1, (1, 1)):
+        torch.empty(2**50)
+
+
+def test_other_errors_stay_what_they_are():
+    with pytest.raises(RuntimeError, match="something"), explained_faults(1, (1, 1)):
+        raise RuntimeError("something else")
+
+
+def test_worker_that_dies_is_told(prepared, tiny_settings, tmp_path, monkeypatch):
+    from dsrl.data.dataset import TrainingSet
+
+    main_process = os.getpid()
+
+    def die(self, index):
+        assert os.getpid() != main_process
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    monkeypatch.setattr(TrainingSet, "__getitem__", die)
+    with pytest.raises(OSError, match=r"a process that loads images died.*lower --num-workers"):
+        train_stage(tiny_settings(num_workers=1), 1, prepared, tmp_path)
+
+
+def test_gpu_where_there_is_none(trained, prepared, tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is one")
+    weights = str(trained[1] / "final.weights")
+    with pytest.raises(SystemExit, match="--device gpu: no CUDA device is visible"):
+        main(["benchmark", "--weights", weights, "--data", str(prepared), "--device", "gpu"])

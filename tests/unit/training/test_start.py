@@ -1,0 +1,100 @@
+"""What a stage can start from: earlier stages, and encoders of model zoos."""
+
+import pytest
+import timm
+import torch
+
+from dsrl.config import Model
+from dsrl.models.dsrl import DSRL
+from dsrl.training.loop import train_stage
+from dsrl.training.start import find_start, load_encoder
+from dsrl.training.weights import save_weights
+
+
+def resnet(**options) -> dict[str, torch.Tensor]:
+    torch.manual_seed(5)
+    return timm.create_model("resnet18", num_classes=7, **options).state_dict()
+
+
+def torchvision_resnet() -> dict[str, torch.Tensor]:
+    import torchvision
+
+    torch.manual_seed(6)
+    return torchvision.models.resnet18(weights=None).state_dict()
+
+
+@pytest.mark.parametrize(
+    "zoo",
+    [
+        resnet,
+        torchvision_resnet,
+        lambda: {f"module.{name}": layer for name, layer in resnet().items()},
+        lambda: {"state_dict": {f"module.backbone.{k}": v for k, v in resnet().items()}},
+    ],
+)
+def test_zoo_names_fill_the_whole_encoder(zoo, tmp_path, capsys):
+    path = tmp_path / "resnet18.cpkt"
+    torch.save(zoo(), path)
+    network = DSRL(Model(encoder="resnet18", decoder_channels=16), 5, 1)
+    load_encoder(network.encoder, torch.load(path, weights_only=True), path)
+    told = capsys.readouterr().err
+    assert "100 of 100 encoder layers matched" in told
+    assert "unused: fc_bias, fc_weight" in told
+    source = zoo()
+    layers = {k.split("layer4")[-1]: v for k, v in (source.get("state_dict") or source).items()}
+    own = network.encoder.state_dict()
+    name = next(name for name in own if name.endswith("layer4.1.conv2.weight"))
+    assert torch.equal(own[name], layers[".1.conv2.weight"])
+
+
+def test_what_does_not_match_is_named(tmp_path, capsys):
+    layers = resnet()
+    layers["conv1.weight"] = layers["conv1.weight"][:, :1]
+    del layers["layer1.0.conv1.weight"]
+    network = DSRL(Model(encoder="resnet18", decoder_channels=16), 5, 1)
+    load_encoder(network.encoder, layers, tmp_path / "a.cpkt")
+    told = capsys.readouterr().err
+    assert "98 of 100 encoder layers matched" in told
+    assert "conv1.weight" in told and "layer1.0.conv1.weight" in told
+
+
+def test_nothing_that_matches_is_an_error(tmp_path):
+    network = DSRL(Model(encoder="resnet18", decoder_channels=16), 5, 1)
+    with pytest.raises(ValueError, match=r"a.cpkt: none of its 1 layers fits the encoder"):
+        load_encoder(network.encoder, {"head.weight": torch.zeros(3)}, tmp_path / "a.cpkt")
+
+
+def test_stage_1_trains_from_an_encoder(prepared, tiny_settings, trained, tmp_path, capsys):
+    path = tmp_path / "zoo.cpkt"
+    torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), path)
+    train_stage(tiny_settings(epochs=1), 1, prepared, tmp_path / "stage1", path)
+    assert "encoder layers matched" in capsys.readouterr().err
+    assert (tmp_path / "stage1" / "final.weights").exists()
+
+
+def test_previous_stage_is_found_beside_the_output(tiny_settings, trained):
+    start = find_start(tiny_settings(), 2, None, trained[2])
+    assert start is not None and start.source == trained[1] / "final.weights"
+
+
+def test_missing_previous_stage_is_named(tiny_settings, tmp_path):
+    with pytest.raises(ValueError, match=r"stage1/final.weights does not exist"):
+        find_start(tiny_settings(), 2, None, tmp_path / "stage2")
+
+
+def test_wrong_stage_architecture_and_classes_say_which(
+    prepared, tiny_settings, trained, make_weights, tmp_path
+):
+    settings = tiny_settings()
+    with pytest.raises(ValueError, match="has the layers of stage 1; stage 3 starts from"):
+        find_start(settings, 3, trained[1] / "final.weights", tmp_path)
+    torch.save(resnet(), tmp_path / "zoo.cpkt")
+    with pytest.raises(ValueError, match=r"an encoder's layers only.*choose --init encoder"):
+        find_start(settings, 2, tmp_path / "zoo.cpkt", tmp_path)
+    for weights, message in (
+        (make_weights(1, num_classes=3), "is for 3 classes"),
+        (make_weights(1, encoder="resnet18"), "another architecture: encoder is resnet18 there"),
+    ):
+        save_weights(tmp_path / "other.weights", weights)
+        with pytest.raises(ValueError, match=message):
+            train_stage(settings, 2, prepared, tmp_path / "stage2", tmp_path / "other.weights")
