@@ -30,7 +30,7 @@ class CheckpointFolder:
         self.history = history
         self._latest = self.folder / "latest"
 
-    def save(self, state: dict[str, Any]) -> Path:
+    def save(self, state: dict[str, Any]) -> None:
         """Write `state` with the random states, then drop the oldest files."""
         step = f"-step{state['step']}" if state["step"] else ""
         path = self.folder / f"epoch{state['epoch']}{step}.checkpoint"
@@ -38,7 +38,6 @@ class CheckpointFolder:
         write_text(self._latest, path.name + "\n")
         for old in sorted(self._files(), key=_age)[: -self.history]:
             old.unlink()
-        return path
 
     @property
     def latest(self) -> Path | None:

@@ -1,5 +1,7 @@
 """The parts that a training is put together from."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -7,10 +9,12 @@ from torch.utils.data import DataLoader
 
 from dsrl.config import Settings
 from dsrl.data.dataset import TrainingSample, TrainingSet
+from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
 from dsrl.training import distributed
 from dsrl.training.interrupt import ignore_sigterm
 from dsrl.training.sampler import EpochSampler
+from dsrl.training.start import Start
 
 
 def build_loader(
@@ -47,6 +51,26 @@ def build_loader(
         generator=torch.Generator(),
     )
     return loader, sampler
+
+
+def build_network(
+    settings: Settings, stage: int, classes: Sequence[ClassInfo], start: Start | None
+) -> DSRL:
+    """The network of a stage as its training begins, on the CPU.
+
+    Raises:
+        ValueError: `start` does not fit.
+    """
+    model = settings.model
+    if start is not None:
+        model = model.model_copy(update={"pretrained": False})
+    network = DSRL(model, len(classes), stage)
+    if start is not None:
+        start.apply(network, model, classes)
+    if settings.training_of(stage).freeze_batch_norm:
+        for module in batch_norms(network):
+            module.requires_grad_(False)
+    return network.to(memory_format=torch.channels_last)
 
 
 def optimiser(network: nn.Module, settings: Settings, stage: int) -> torch.optim.SGD:

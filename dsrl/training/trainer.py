@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,13 @@ from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
 from dsrl.data.transforms import normalise
 from dsrl.evaluation.evaluate import Scores, evaluate
 from dsrl.losses import Losses, objective
-from dsrl.models.dsrl import DSRL
 from dsrl.training import distributed
 from dsrl.training.checkpoint import CheckpointFolder, restore_random_states
 from dsrl.training.guards import LossWatch, all_finite, explained_faults
 from dsrl.training.history import History, Progress, Row
 from dsrl.training.interrupt import Stopped, StopRequest
 from dsrl.training.schedule import poly
-from dsrl.training.setup import batch_norms, build_loader, optimiser, parallelise
+from dsrl.training.setup import batch_norms, build_loader, build_network, optimiser, parallelise
 from dsrl.training.start import Start, check_fits
 from dsrl.training.weights import Weights, WeightsInfo, compare_layers, save_weights
 
@@ -65,7 +65,8 @@ class Trainer:
         self.history: list[Row] = []
 
         torch.manual_seed(settings.seed)
-        self.network = self._build_network(start)
+        self.network = build_network(settings, stage, self.train_split.manifest.classes, start)
+        self.network.to(device)
         self.parallel = parallelise(self.network, settings, device)
         self.optimizer = optimiser(self.network, settings, stage)
         self.checkpoints = CheckpointFolder(
@@ -78,20 +79,6 @@ class Trainer:
             "data": {split.manifest.split: split.manifest.checksums for split in splits},
             "previous": None if start is None else start.checksum,
         }
-
-    def _build_network(self, start: Start | None) -> DSRL:
-        model = self.settings.model
-        if start is not None:
-            model = model.model_copy(update={"pretrained": False})
-        classes = self.train_split.manifest.classes
-        network = DSRL(model, len(classes), self.stage)
-        if start is not None:
-            start.apply(network, model, classes)
-        if self.training.freeze_batch_norm:
-            for module in batch_norms(network):
-                module.requires_grad_(False)
-        network.to(memory_format=torch.channels_last)
-        return network.to(self.device)
 
     def restore(self, state: dict[str, Any], source: str) -> None:
         """Take up the state of a checkpoint, bit for bit.
@@ -129,8 +116,11 @@ class Trainer:
         )
         title = f"stage {self.stage} ({STAGE_NAMES[self.stage]})"
         done = self.epoch * len(self.loader) + self.step
-        progress = Progress(title, self.steps, done, enabled=main)
-        with explained_faults(self.training.batch_size, self.settings.data.input_size):
+        bar = Progress(title, self.steps, done, enabled=main)
+        with (
+            closing(bar) as progress,
+            explained_faults(self.training.batch_size, self.settings.data.input_size),
+        ):
             while self.epoch < epochs and not self._stopped_early():
                 row = self._train_epoch(progress)
                 if row["epoch"] % self.training.val_interval == 0 or row["epoch"] == epochs:
@@ -140,7 +130,6 @@ class Trainer:
                 history.append(row)
                 if self.epoch % self.settings.resources.checkpoint_interval == 0:
                     self._save()
-        progress.close()
         if main:
             info = self._info(self.best["epoch"], self.best["scores"])
             save_weights(self.output / "final.weights", Weights(info, self.best["layers"]))
@@ -235,8 +224,9 @@ class Trainer:
     def _stop_if_asked(self) -> None:
         """Write a checkpoint and leave if SIGTERM has come to one of the processes."""
         if distributed.any_process(self.stop.made):
-            path = self._save()
-            raise Stopped(f"stopped by SIGTERM; repeat the call to go on from {path}")
+            self._save()
+            where = f" from {self.checkpoints.latest}" if distributed.is_main() else ""
+            raise Stopped(f"stopped by SIGTERM; repeat the call to go on{where}")
 
     def _check_losses(self) -> None:
         """Stop at a loss that is no number."""
@@ -251,7 +241,7 @@ class Trainer:
         where = f"the last good checkpoint is {good}" if good else "there is no checkpoint yet"
         raise ValueError(f"{why}; {where}; lower the learning rate, or look at these images")
 
-    def _save(self) -> Path | None:
+    def _save(self) -> None:
         """Write a checkpoint, in the main process; all must call."""
         self._check_losses()
         if not all_finite(self.network):
@@ -260,9 +250,9 @@ class Trainer:
             )
         sums = distributed.gather(self.sums)
         if not distributed.is_main():
-            return self.checkpoints.latest
+            return
         epoch = self.epoch + (self.step > 0)
-        return self.checkpoints.save(
+        self.checkpoints.save(
             {
                 "info": self._info(epoch, self._scores_of_epoch()).model_dump(mode="json"),
                 "identity": self.identity,
