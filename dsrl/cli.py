@@ -5,6 +5,7 @@ training that SIGTERM stopped and that goes on when the call is repeated; 130 in
 What a command needs is imported when it is called, so that `dsrl --help` does not wait for PyTorch.
 """
 
+import os
 import sys
 
 from dsrl import __version__

@@ -47,6 +47,12 @@ class History:
         tqdm.write(f"epoch {row['epoch']}: {text}", file=sys.stderr)
 
 
+def scores_of(rows: list[Row]) -> dict[str, float]:
+    """The scores of the last epoch, if it was validated."""
+    row = rows[-1] if rows else {}
+    return {k.removeprefix("val_"): v for k, v in row.items() if k.startswith("val_")}
+
+
 class Progress:
     """A bar over the steps of a stage: epoch, losses, learning rate, time left."""
 

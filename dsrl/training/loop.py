@@ -36,12 +36,7 @@ def train_stage(
     with distributed.process_group(device), stop_on_sigterm() as stop:
         start = find_start(settings, stage, previous, Path(output))
         trainer = Trainer(settings, stage, data, output, device, start, stop)
-        latest = trainer.checkpoints.latest
-        state = trainer.checkpoints.load_latest(trainer.identity)
-        if state is not None:
-            trainer.restore(state, str(latest))
-        elif distributed.is_main():
-            trainer.checkpoints.clear()
+        trainer.resume()
         trainer.run()
 
 

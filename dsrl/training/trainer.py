@@ -17,7 +17,7 @@ from dsrl.losses import Losses, objective
 from dsrl.training import distributed
 from dsrl.training.checkpoint import CheckpointFolder, restore_random_states
 from dsrl.training.guards import LossWatch, all_finite, explained_faults
-from dsrl.training.history import History, Progress, Row
+from dsrl.training.history import History, Progress, Row, scores_of
 from dsrl.training.interrupt import Stopped, StopRequest
 from dsrl.training.schedule import poly
 from dsrl.training.setup import batch_norms, build_loader, build_network, optimiser, parallelise
@@ -79,6 +79,14 @@ class Trainer:
             "data": {split.manifest.split: split.manifest.checksums for split in splits},
             "previous": None if start is None else start.checksum,
         }
+
+    def resume(self) -> None:
+        """Take up the resume state of the same training, if there is one; discard another's."""
+        state = self.checkpoints.load_latest(self.identity)
+        if state is not None:
+            self.restore(state, str(self.checkpoints.latest))
+        elif distributed.is_main():
+            self.checkpoints.clear()
 
     def restore(self, state: dict[str, Any], source: str) -> None:
         """Take up the state of a checkpoint, bit for bit.
@@ -252,9 +260,10 @@ class Trainer:
         if not distributed.is_main():
             return
         epoch = self.epoch + (self.step > 0)
+        scores = {} if self.step else scores_of(self.history)
         self.checkpoints.save(
             {
-                "info": self._info(epoch, self._scores_of_epoch()).model_dump(mode="json"),
+                "info": self._info(epoch, scores).model_dump(mode="json"),
                 "identity": self.identity,
                 "settings": self.settings.model_dump(
                     mode="json", exclude={"resources": {"device"}}
@@ -270,11 +279,6 @@ class Trainer:
                 "history": self.history,
             }
         )
-
-    def _scores_of_epoch(self) -> dict[str, float]:
-        """Those of the network as it is, if it has been validated."""
-        row = self.history[-1] if self.history and not self.step else {}
-        return {k.removeprefix("val_"): v for k, v in row.items() if k.startswith("val_")}
 
     def _info(self, epoch: int, scores: dict[str, float]) -> WeightsInfo:
         manifest = self.train_split.manifest

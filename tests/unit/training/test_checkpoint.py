@@ -15,7 +15,7 @@ KILLED = """
 import os, signal, sys, torch
 from dsrl.training import checkpoint
 folder = checkpoint.CheckpointFolder(sys.argv[1])
-folder.save({"identity": {}, "epoch": 1})
+folder.save({"identity": {}, "epoch": 1, "step": 0})
 write = torch.save
 def killed(content, path):
     write(content, path)
@@ -23,12 +23,12 @@ def killed(content, path):
         file.truncate(100)
     os.kill(os.getpid(), signal.SIGKILL)
 torch.save = killed
-folder.save({"identity": {}, "epoch": 2})
+folder.save({"identity": {}, "epoch": 2, "step": 0})
 """
 
 
 def state(epoch: int, **extra) -> dict:
-    return {"identity": IDENTITY, "epoch": epoch, **extra}
+    return {"identity": IDENTITY, "epoch": epoch, "step": 0, **extra}
 
 
 def names(folder: CheckpointFolder) -> set[str]:

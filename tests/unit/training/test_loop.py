@@ -12,7 +12,10 @@ import torch
 
 from dsrl.data.dataset import PreparedSplit, TrainingSet
 from dsrl.evaluation.evaluate import evaluate
-from dsrl.training.loop import Trainer, train_stage
+from dsrl.training.interrupt import StopRequest
+from dsrl.training.loop import train_stage
+from dsrl.training.start import find_start
+from dsrl.training.trainer import Trainer
 from dsrl.training.weights import build_network, load_weights, save_weights
 
 CPU = torch.device("cpu")
@@ -31,7 +34,8 @@ def history(folder: Path) -> pd.DataFrame:
 
 
 def trainer(settings, stage, prepared, folder, previous=None) -> Trainer:
-    return Trainer(settings, stage, prepared, folder, previous, CPU)
+    start = find_start(settings, stage, previous, folder)
+    return Trainer(settings, stage, prepared, folder, CPU, start, StopRequest())
 
 
 def interrupt(monkeypatch, step: int) -> None:
@@ -200,7 +204,9 @@ def test_the_best_epoch_need_not_be_the_last(prepared, tiny_settings, tmp_path, 
 
     def worse_and_worse(self):
         row = validate(self)
-        network_of_epoch[self.epoch] = {k: v.clone() for k, v in self.network.state_dict().items()}
+        network_of_epoch[self.epoch + 1] = {
+            k: v.clone() for k, v in self.network.state_dict().items()
+        }
         return row
 
     def scores(*args, **kwargs):
@@ -211,7 +217,7 @@ def test_the_best_epoch_need_not_be_the_last(prepared, tiny_settings, tmp_path, 
 
     validate = Trainer._validate
     monkeypatch.setattr(Trainer, "_validate", worse_and_worse)
-    monkeypatch.setattr("dsrl.training.loop.evaluate", scores)
+    monkeypatch.setattr("dsrl.training.trainer.evaluate", scores)
     train_stage(tiny_settings(epochs=4), 1, prepared, tmp_path)
     weights = load_weights(tmp_path / "final.weights")
     assert weights.info.epoch == 2 and weights.info.scores["mean_iou"] == 0.5
@@ -265,7 +271,7 @@ def test_training_stops_early_when_nothing_improves(prepared, tiny_settings, tmp
         object.__setattr__(found, "mean_iou", next(values))
         return found
 
-    monkeypatch.setattr("dsrl.training.loop.evaluate", scores)
+    monkeypatch.setattr("dsrl.training.trainer.evaluate", scores)
     train_stage(tiny_settings(epochs=6, early_stopping=2), 1, prepared, tmp_path)
     assert pd.read_csv(tmp_path / "history.csv").epoch.tolist() == [1, 2, 3, 4]
     assert load_weights(tmp_path / "final.weights").info.epoch == 2
@@ -281,11 +287,13 @@ def test_a_stage_starts_from_the_one_before(prepared, tiny_settings, trained, tm
 
 def test_a_stage_may_start_as_stage_1_does(prepared, tiny_settings, trained, tmp_path):
     settings = tiny_settings(init="encoder")
-    first = trainer(settings, 1, prepared, tmp_path).network.state_dict()
     for previous in (None, trained[1] / "final.weights"):
+        first = trainer(settings, 1, prepared, tmp_path, previous).network.state_dict()
         second = trainer(settings, 2, prepared, tmp_path, previous).network.state_dict()
         shared = {n: second[n] for n in first if n.startswith("encoder.backbone")}
         assert shared and same(shared, {name: first[name] for name in shared})
+    expected = layers(trained[1])
+    assert same(shared, {name: expected[name] for name in shared}), "of a file, the encoder"
 
 
 def test_stage_2_needs_weights_to_start_from(prepared, tiny_settings, tmp_path):
@@ -296,7 +304,7 @@ def test_stage_2_needs_weights_to_start_from(prepared, tiny_settings, tmp_path):
 
 def test_weights_of_another_network_are_no_start(prepared, tiny_settings, make_weights, tmp_path):
     save_weights(tmp_path / "w.weights", make_weights(1, encoder="resnet18"))
-    with pytest.raises(ValueError, match=r"w\.weights: layer"):
+    with pytest.raises(ValueError, match=r"w\.weights: is of another architecture: encoder is"):
         train_stage(tiny_settings(), 2, prepared, tmp_path, tmp_path / "w.weights")
 
 

@@ -104,15 +104,20 @@ def test_code_in_a_file_is_not_run(tmp_path, zipped):
     assert trace.exists()
 
 
-@pytest.mark.parametrize("content", [{"kind": "checkpoint"}, {}, {"state_dict": {}}])
+@pytest.mark.parametrize("content", [{"kind": "other"}, {}, {"state_dict": {}}])
 def test_another_kind_of_file_is_refused(tmp_path, content):
     save(tmp_path / "w.weights", content)
-    assert "not a weights file" in refused(tmp_path / "w.weights")
+    assert "not a weights or checkpoint file" in refused(tmp_path / "w.weights")
+
+
+def test_another_version_is_refused(make_weights, tmp_path):
+    save(tmp_path / "w.weights", {**make_weights(1).info.model_dump(mode="json"), "format": 2})
+    assert "is of format 2, written by another version" in refused(tmp_path / "w.weights")
 
 
 def test_a_bare_tensor_is_refused(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "w.weights")
-    assert "not a weights file" in refused(tmp_path / "w.weights")
+    assert "holds a Tensor, not a dictionary" in refused(tmp_path / "w.weights")
 
 
 def test_what_the_file_says_of_itself_is_checked(make_weights, tmp_path):
