@@ -5,7 +5,6 @@ training that SIGTERM stopped and that goes on when the call is repeated; 130 in
 What a command needs is imported when it is called, so that `dsrl --help` does not wait for PyTorch.
 """
 
-import os
 import sys
 
 from dsrl import __version__
@@ -16,9 +15,6 @@ from dsrl.training.interrupt import Stopped
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command line and exit."""
-    # Threads that spin while they wait make training several times slower on a shared machine.
-    # OpenMP reads this when PyTorch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
