@@ -189,7 +189,9 @@ def test_misspelt_key_is_named_with_its_neighbour(tmp_path: Path) -> None:
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "unknown key 'training.epoch'; did you mean 'training.epochs'?" in done.stderr
+    assert (
+        "unknown key 'training.epoch'; did you mean 'training.epochs'?" in done.stdout + done.stderr
+    )
 
 
 def test_missing_archive_says_which_and_where(tmp_path: Path) -> None:
@@ -198,5 +200,5 @@ def test_missing_archive_says_which_and_where(tmp_path: Path) -> None:
         capture_output=True, text=True, cwd=ROOT, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert "data/archives/leftImg8bit_trainvaltest.zip" in done.stderr
-    assert "cityscapes-dataset.com" in done.stderr
+    assert "data/archives/leftImg8bit_trainvaltest.zip" in done.stdout + done.stderr
+    assert "cityscapes-dataset.com" in done.stdout + done.stderr
