@@ -119,9 +119,8 @@ class Trainer:
         """Train the epochs that are left, then write what the stage is for."""
         main, epochs = distributed.is_main(), self.training.epochs
         texts = {"description": self.settings.description, "id": self.settings.experiment_id}
-        history = History(
-            self.output if main else None, self.history, {k: v for k, v in texts.items() if v}
-        )
+        texts = {name: text for name, text in texts.items() if text}
+        history = History(self.output if main else None, self.history, texts)
         title = f"stage {self.stage} ({STAGE_NAMES[self.stage]})"
         done = self.epoch * len(self.loader) + self.step
         bar = Progress(title, self.steps, done, enabled=main)
@@ -241,8 +240,8 @@ class Trainer:
         step = self.watch.first_bad_step()
         if step is not None:
             names = [self.train_split.manifest.samples[i].name for i in self.sampler.batch(step)]
-            self._give_up(f"the loss is no number in step {step + 1} of epoch {self.epoch + 1}, "
-                          f"on the images {', '.join(names)}")  # fmt: skip
+            where = f"step {step + 1} of epoch {self.epoch + 1}, on the images {', '.join(names)}"
+            self._give_up(f"the loss is no number in {where}")
 
     def _give_up(self, why: str) -> None:
         good = self.checkpoints.latest
@@ -253,9 +252,8 @@ class Trainer:
         """Write a checkpoint, in the main process; all must call."""
         self._check_losses()
         if not all_finite(self.network):
-            self._give_up(
-                f"the weights are no numbers after step {self.step} of epoch {self.epoch}"
-            )
+            where = f"step {self.step} of epoch {self.epoch}"
+            self._give_up(f"the weights are no numbers after {where}")
         sums = distributed.gather(self.sums)
         if not distributed.is_main():
             return

@@ -53,7 +53,7 @@ def home(
         monkeypatch.delenv(display, raising=False)
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "dsrl").write_text(f'#!/bin/sh\nexec {sys.executable} -m dsrl "$@"\n')
+    (programs / "dsrl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dsrl "$@"\n')
     (programs / "dsrl").chmod(0o755)
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
