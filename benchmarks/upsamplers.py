@@ -1,7 +1,7 @@
 """Which upsampler SSSR should have: stage 1 trained with each, on one data set, at equal settings.
 
     python benchmarks/upsamplers.py --config config/camvid-small.yaml \\
-        --data data/prepared/camvid-192x256 --seeds 0 1 --output /tmp/upsamplers
+        --data data/prepared/camvid-192x256 --seeds 0 1 --epochs 6 --output upsamplers
 
 Prints a table (mean over seeds, and the range) and draws what each predicts for one image of val,
 enlarged, without the image itself, which may not be ours to show. A run that is there is not
@@ -27,12 +27,13 @@ KINDS = ("none", "transposed", "pixel_shuffle", "bilinear")
 WINDOW = 0.5  # share of the height and width that the picture shows, from the middle
 
 
-def train(settings: Settings, kind: str, seed: int, data: Path, folder: Path) -> Path:
+def train(settings: Settings, kind: str, seed: int, epochs: int, data: Path, folder: Path) -> Path:
     """Train stage 1 with one upsampler; returns its weights."""
     path = folder / f"{kind}-{seed}" / "final.weights"
     if not path.exists():
         values = settings.model_dump()
         values["model"]["upsampler"], values["seed"] = kind, seed
+        values["stages"] = {1: {"epochs": epochs}}
         train_stage(parse(Settings, values, "config"), 1, data, path.parent)
     return path
 
@@ -43,6 +44,7 @@ def main() -> None:
     parser.add_argument("--config", required=True)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
     settings = read_settings(arguments.config)
@@ -54,7 +56,7 @@ def main() -> None:
     for kind in KINDS:
         found = []
         for seed in arguments.seeds:
-            path = train(settings, kind, seed, arguments.data, arguments.output)
+            path = train(settings, kind, seed, arguments.epochs, arguments.data, arguments.output)
             weights = load_weights(path)
             network = build_network(weights, str(path)).to(device)
             transform = weights.info.transform.to(device)

@@ -124,19 +124,24 @@ class Trainer:
         title = f"stage {self.stage} ({STAGE_NAMES[self.stage]})"
         done = self.epoch * len(self.loader) + self.step
         bar = Progress(title, self.steps, done, enabled=main)
-        with (
-            closing(bar) as progress,
-            explained_faults(self.training.batch_size, self.settings.data.input_size),
-        ):
-            while self.epoch < epochs and not self._stopped_early():
-                row = self._train_epoch(progress)
-                if row["epoch"] % self.training.val_interval == 0 or row["epoch"] == epochs:
-                    row |= self._validate()
-                self.epoch, self.step = self.epoch + 1, 0
-                self.sums.zero_()
-                history.append(row)
-                if self.epoch % self.settings.resources.checkpoint_interval == 0:
-                    self._save()
+        try:
+            with (
+                closing(bar) as progress,
+                explained_faults(self.training.batch_size, self.settings.data.input_size),
+            ):
+                while self.epoch < epochs and not self._stopped_early():
+                    row = self._train_epoch(progress)
+                    if row["epoch"] % self.training.val_interval == 0 or row["epoch"] == epochs:
+                        row |= self._validate()
+                    self.epoch, self.step = self.epoch + 1, 0
+                    self.sums.zero_()
+                    history.append(row)
+                    if self.epoch % self.settings.resources.checkpoint_interval == 0:
+                        self._save()
+        finally:
+            # Ends the processes that load images. They leave SIGTERM to this one, so Python's exit
+            # would wait for them for ever if a traceback kept the loader alive.
+            del self.loader
         if main:
             info = self._info(self.best["epoch"], self.best["scores"])
             save_weights(self.output / "final.weights", Weights(info, self.best["layers"]))
