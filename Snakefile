@@ -11,7 +11,8 @@ if not workflow.overwrite_configfiles:
     configfile: "config/config.yaml"
 
 
-# The image of docker/Dockerfile, used with `--software-deployment-method apptainer`.
+# An Apptainer image of the locked environment, for `--software-deployment-method apptainer`; without
+# that option jobs run in the environment that Snakemake runs in.
 container: "docker/dsrl.sif"
 
 
