@@ -29,6 +29,8 @@ for archive in DATASET.urls:
                 f"data/archives/{archive}",
             log:
                 f"logs/download_{archive}.log",
+            benchmark:
+                f"logs/benchmarks/download_{archive}.tsv"
             retries: 2
             localrule: True
             params:

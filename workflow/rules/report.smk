@@ -14,6 +14,8 @@ rule table:
         csv="results/{experiment}/benchmark.csv",
     log:
         "logs/{experiment}/table.log",
+    benchmark:
+        "logs/benchmarks/{experiment}/table.tsv"
     localrule: True
     shell:
         "dsrl table {input:q} --output {output.text:q} 2> {log:q}"
@@ -25,6 +27,8 @@ use rule table as results with:
         csv="results/benchmark.csv",
     log:
         "logs/table.log",
+    benchmark:
+        "logs/benchmarks/table.tsv"
 
 
 rule examples:
@@ -38,6 +42,8 @@ rule examples:
         "results/{experiment}/examples.png",
     log:
         "logs/{experiment}/examples.log",
+    benchmark:
+        "logs/benchmarks/{experiment}/examples.tsv"
     threads: workflow.cores
     resources:
         gpu=1,
@@ -59,6 +65,8 @@ rule curves:
         "results/{experiment}/curves.png",
     log:
         "logs/{experiment}/curves.log",
+    benchmark:
+        "logs/benchmarks/{experiment}/curves.tsv"
     localrule: True
     shell:
         "dsrl plot-curves {input:q} --output {output:q} 2> {log:q}"
