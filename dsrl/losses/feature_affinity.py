@@ -28,7 +28,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-6  # shortest length that a feature vector is divided by
-TILE = 512  # 1 MiB of float32 per tile: fits the second-level cache of current CPUs
+TILE = 512  # rows of a tile: 1 MiB of float32 fits the second-level cache of current CPUs
+GPU_TILE = 4096  # where there is no Triton, or features are too wide for it: much work at a time
 
 
 def feature_affinity_loss(
@@ -75,11 +76,9 @@ class _FeatureAffinity(torch.autograd.Function):
     def forward(ctx: Any, a: Tensor, r: Tensor, half: bool) -> Tensor:
         needs_a, needs_r, _ = ctx.needs_input_grad
         kernel = _triton_form() if a.is_cuda else None
-        if kernel is not None and kernel.supports(a, r):
-            dtype = torch.bfloat16 if half else a.dtype
-            loss, grad_a, grad_r = kernel.fused(a.to(dtype), r.to(dtype), needs_a, needs_r)
-        else:
-            loss, grad_a, grad_r = tiled(a, r, needs_a, needs_r)
+        dtype = torch.bfloat16 if half else a.dtype
+        found = kernel and kernel.fused(a.to(dtype), r.to(dtype), needs_a, needs_r)
+        loss, grad_a, grad_r = found or tiled(a, r, needs_a, needs_r)
         ctx.save_for_backward(grad_a, grad_r)
         return loss
 
@@ -115,11 +114,12 @@ def tiled(
     x = torch.cat([a if needs_a else a[..., :0], r if needs_r else r[..., :0]], dim=2)
     grad = torch.zeros_like(x)
     total = torch.zeros((), dtype=a.dtype, device=a.device)
+    tile = TILE if a.device.type == "cpu" else GPU_TILE
     for b in range(batch):
-        for i in range(0, n, TILE):
-            rows = slice(i, i + TILE)
-            for j in range(i, n, TILE):
-                columns = slice(j, j + TILE)
+        for i in range(0, n, tile):
+            rows = slice(i, i + tile)
+            for j in range(i, n, tile):
+                columns = slice(j, j + tile)
                 difference = a[b, rows] @ a[b, columns].T
                 difference -= r[b, rows] @ r[b, columns].T
                 # Tiles beside the diagonal stand for their mirror images too.

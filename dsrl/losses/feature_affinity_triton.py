@@ -18,8 +18,18 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.runtime.errors import OutOfResources
 
-MAX_CHANNELS = 1024  # of both sides together, padded: more does not fit into the registers
+# Of both sides together, padded: the sums of more do not fit into the registers.
+MAX_CHANNELS = {torch.float32: 256, torch.bfloat16: 512}
+# Rows and columns of a tile and stages of its pipeline, the fastest first. What shared memory a
+# tile needs depends on the GPU's generation too, so that the first that can be launched is taken;
+# the last fits into the 99 KiB of consumer GPUs. Products in three of TF32 hold more in registers.
+TILINGS = {
+    torch.float32: ((32, 32, 1), (16, 32, 1)),
+    torch.bfloat16: ((64, 64, 2), (64, 32, 2), (32, 32, 1)),
+}
+WARPS = 8
 
 
 @triton.jit
@@ -69,14 +79,9 @@ def _rows(  # type: ignore[no-untyped-def]
         tl.store(grad_r + r_at, sum_r, mask=r_inside)
 
 
-def supports(a: Tensor, r: Tensor) -> bool:
-    """Whether the kernel takes these features (B, N, C): the sums of a row block must fit."""
-    return a.dtype != torch.float64 and _width(a) + _width(r) <= MAX_CHANNELS
-
-
 def fused(
     a: Tensor, r: Tensor, needs_a: bool, needs_r: bool
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
+) -> tuple[Tensor, Tensor | None, Tensor | None] | None:
     """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed.
 
     Args:
@@ -84,31 +89,40 @@ def fused(
             which loses next to nothing; sums are float32 in either case.
 
     Returns:
-        The loss, float32, and gradients, float32.
+        The loss, float32, and gradients, float32. None where this GPU cannot take the features:
+        they are float64, have too many channels, or no tile fits into its shared memory.
     """
+    if width(a) + width(r) > MAX_CHANNELS.get(a.dtype, 0):
+        return None
     a, r = a.contiguous(), r.contiguous()
     batch, n, _ = a.shape
-    width = _width(a) + _width(r)
-    wide = width * a.element_size() > 1024
-    rows, columns = (32, 32) if wide and a.dtype == torch.float32 else (64, 64 if not wide else 32)
-    blocks = triton.cdiv(n, rows)
-    losses = torch.empty(batch, blocks, device=a.device)
     grad_a = torch.empty_like(a, dtype=torch.float32) if needs_a else None
     grad_r = torch.empty_like(r, dtype=torch.float32) if needs_r else None
-    _rows[(blocks, batch)](
-        a, r, grad_a, grad_r, losses, n, a.shape[2], r.shape[2],
-        NEEDS_A=needs_a, NEEDS_R=needs_r, ROWS=rows, COLUMNS=columns,
-        A_WIDTH=_width(a), R_WIDTH=_width(r),
-        PRECISION="tf32x3" if a.dtype == torch.float32 else "tf32",
-        num_warps=8 if width > 256 else 4, num_stages=2,
-    )  # fmt: skip
-    scale = 1 / (batch * n * n)
-    for grad in (grad_a, grad_r):
-        if grad is not None:
-            grad.mul_(2 * scale)
-    return losses.double().sum().float() * scale, grad_a, grad_r
+    for rows, columns, stages in TILINGS[a.dtype]:
+        blocks = triton.cdiv(n, rows)
+        losses = torch.empty(batch, blocks, device=a.device)
+        try:
+            _rows[(blocks, batch)](
+                a, r, grad_a, grad_r, losses, n, a.shape[2], r.shape[2],
+                NEEDS_A=needs_a, NEEDS_R=needs_r, ROWS=rows, COLUMNS=columns,
+                A_WIDTH=width(a), R_WIDTH=width(r), PRECISION=precision(a.dtype),
+                num_warps=WARPS, num_stages=stages,
+            )  # fmt: skip
+        except OutOfResources:
+            continue
+        scale = 1 / (batch * n * n)
+        for grad in (grad_a, grad_r):
+            if grad is not None:
+                grad.mul_(2 * scale)
+        return losses.double().sum().float() * scale, grad_a, grad_r
+    return None
 
 
-def _width(features: Tensor) -> int:
+def width(features: Tensor) -> int:
     """Channels, padded to what the matrix units take: a power of two, 16 at least."""
     return max(16, triton.next_power_of_2(features.shape[2]))
+
+
+def precision(dtype: torch.dtype) -> str:
+    """How products of this dtype are formed; bfloat16 has one way, whatever this says."""
+    return "tf32x3" if dtype == torch.float32 else "tf32"

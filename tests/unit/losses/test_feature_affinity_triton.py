@@ -14,12 +14,16 @@ import torch.nn.functional as F
 
 pytest.importorskip("triton")
 
+# Bytes of shared memory that a program may have, by compute capability (CUDA programming guide).
+SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
+CONSUMER = 99 * 1024  # of 8.6 and 8.9, whose code is that of 8.0
+
 SHAPES = [  # batch, pixels, channels of a side, of the other
     (1, 1, 1, 1),
     (2, 77, 5, 19),
     (1, 130, 32, 17),
     (2, 65, 64, 3),
-    (1, 200, 100, 130),
+    (1, 200, 100, 65),
 ]
 
 
@@ -71,6 +75,49 @@ def test_kernel_source_agrees_with_float64() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+
+
+def shared_memory(capability: int, dtype: torch.dtype, tiling: tuple[int, int, int]) -> int:
+    """Bytes that the kernel takes for the widest features, compiled for a GPU that is not there."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource, compile
+
+    from dsrl.losses import feature_affinity_triton as module
+
+    rows, columns, stages = tiling
+    width = module.MAX_CHANNELS[dtype] // 2
+    constants = {
+        "NEEDS_A": True, "NEEDS_R": True, "ROWS": rows, "COLUMNS": columns,
+        "A_WIDTH": width, "R_WIDTH": width, "PRECISION": module.precision(dtype),
+    }  # fmt: skip
+    features = "*fp32" if dtype == torch.float32 else "*bf16"
+    types = {"a": features, "r": features, "grad_a": "*fp32", "grad_r": "*fp32", "losses": "*fp32"}
+    types |= {"n": "i32", "a_channels": "i32", "r_channels": "i32"}
+    compiled = compile(
+        ASTSource(module._rows, types | dict.fromkeys(constants, "constexpr"), constants),
+        target=GPUTarget("cuda", capability, 32),
+        options={"num_warps": module.WARPS, "num_stages": stages},
+    )
+    assert compiled.asm["cubin"]
+    return compiled.metadata.shared
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("capability", SHARED_MEMORY)
+def test_widest_features_fit_every_gpu(capability: int, dtype: torch.dtype) -> None:
+    """On a data centre's GPU the first tile can be launched, on any other the last."""
+    from dsrl.losses.feature_affinity_triton import TILINGS
+
+    assert shared_memory(capability, dtype, TILINGS[dtype][0]) <= SHARED_MEMORY[capability]
+    assert shared_memory(capability, dtype, TILINGS[dtype][-1]) <= CONSUMER
+
+
+@pytest.mark.parametrize(("channels", "dtype"), [(300, torch.bfloat16), (8, torch.float64)])
+def test_what_the_kernel_cannot_take_is_left_to_the_tiled_form(channels, dtype) -> None:
+    from dsrl.losses.feature_affinity_triton import fused
+
+    features = torch.zeros(1, 4, channels, dtype=dtype)
+    assert fused(features, features, True, True) is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
