@@ -17,6 +17,7 @@ container: "docker/dsrl.sif"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/code.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/evaluate.smk"
@@ -27,8 +28,6 @@ rule all:
     default_target: True
     input:
         "results/benchmark.txt",
-        expand(
-            "results/{experiment}/{figure}.png",
-            experiment=EXPERIMENTS,
-            figure=["examples", "curves"],
-        ),
+        "results/sweep.png" if len(EXPERIMENTS) > 1 else [],
+        expand("results/{experiment}/classes.png", experiment=EXPERIMENTS),
+        expand("results/{run}/{figure}.png", run=RUNS, figure=["examples", "curves"]),

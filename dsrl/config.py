@@ -20,10 +20,15 @@ from pydantic import (
     model_validator,
 )
 
+# What all experiments of a config have in common.
+SHARED = frozenset(
+    ("experiment", "experiments", "seeds", "track_code", "demo", "benchmark", "report", "resources")
+)
 STAGES = (1, 2, 3)
 STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # of a folder
 Probability = Annotated[float, Field(ge=0, le=1)]
 # On a command line every value is text, which pydantic takes for a number but not for a literal.
 OutputStride = Annotated[
@@ -222,16 +227,28 @@ class Resources(Strict):
 class Settings(Strict):
     """A config file."""
 
-    experiment: str = Field(
-        "demo",
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
-        description="name of the folder in `results/`",
-    )
+    experiment: Name = Field("demo", description="name of the folder in `results/`")
     experiment_id: str = Field(
         "", description="any text by which to know a training again; kept in its files"
     )
     description: str = Field("", description="any text about a training; kept in its files")
     seed: int = Field(0, ge=0, description="seeds the weights, data order and augmentation")
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
+        (),
+        description="run every experiment once with each of these seeds, as in `seeds: [0, 1, 2]`; "
+        "the table then shows mean ± standard deviation. Default: once, with `seed`",
+    )
+    experiments: dict[Name, dict[str, Any]] = Field(
+        {},
+        description="several experiments, each a name and what it changes in this config, as in "
+        "`experiments: {small: {input_size: [64, 128]}, plain: {w1: 0, w2: 0}}`. Default: "
+        "one, named by `experiment`",
+    )
+    track_code: bool = Field(
+        False,
+        description="whether a change of the code is a reason to compute again what the changed "
+        "module is used for; comments and layout do not count",
+    )
     data: Data = Data()
     demo: Demo = Demo()
     model: Model = Model()
@@ -250,6 +267,43 @@ class Settings(Strict):
         for stage, overrides in self.stages.items():
             parse(Training, {**self.training.model_dump(), **overrides}, f"stages.{stage}")
         return self
+
+    @model_validator(mode="after")
+    def _runs_are_valid(self) -> Self:
+        if len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds: {list(self.seeds)} names one of them twice")
+        if self.experiments:
+            self.runs()
+        return self
+
+    def runs(self) -> dict[str, "Settings"]:
+        """The settings of each run of the workflow, by its folder in `results/`: an experiment's,
+        `demo`, or that of one of its seeds, `demo/seed0`.
+
+        Raises:
+            ValueError: an experiment changes what is one for all, or is not valid.
+        """
+        base = self.model_dump(exclude={"experiments", "seeds"})
+        found: dict[str, Settings] = {}
+        for name, changes in (self.experiments or {self.experiment: {}}).items():
+            sections = _into_sections(changes)
+            shared = sorted(sections.keys() & SHARED)
+            if shared:
+                raise ValueError(
+                    f"experiments.{name}: '{shared[0]}' is the same for all experiments; change "
+                    "it at the top level"
+                )
+            merged = base | {
+                key: {**base[key], **value}
+                if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
+                else value
+                for key, value in sections.items()
+            }
+            for seed in self.seeds or (merged["seed"],):
+                values = {**merged, "experiment": name, "seed": seed}
+                folder = f"{name}/seed{seed}" if self.seeds else name
+                found[folder] = parse(Settings, values, f"experiments.{name}")
+        return found
 
     def training_of(self, stage: int) -> Training:
         """The `training` section with the overrides of `stage`."""

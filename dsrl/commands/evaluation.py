@@ -1,4 +1,5 @@
-"""Commands that score and picture: benchmark, table, plot-examples, plot-curves."""
+"""Commands that score and picture: benchmark, table, plot-examples, plot-curves, plot-classes,
+plot-sweep."""
 
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,13 @@ def add_commands(commands: Any) -> None:
     add_table(commands)
     add_plot_examples(commands)
     add_plot_curves(commands)
+    for name, run, text in (
+        ("plot-classes", plot_classes, "picture the IoU of each class"),
+        ("plot-sweep", plot_sweep, "picture mean IoU against input size and GFLOPs"),
+    ):
+        parser = add_command(commands, name, run, text)
+        parser.add_argument("benchmark", type=Path, metavar="CSV", help="of `dsrl table`")
+        parser.add_argument("--output", type=Path, required=True, help="picture to write")
 
 
 def add_benchmark(commands: Any) -> None:
@@ -23,6 +31,8 @@ def add_benchmark(commands: Any) -> None:
         "--output", type=Path, default=Path("outputs/benchmark.txt"), help="a CSV goes beside it"
     )
     parser.add_argument("--latency-runs", type=int, default=20, help="timed passes")
+    parser.add_argument("--experiment", default="", help="name of the row's experiment")
+    parser.add_argument("--seed", type=int, help="that of the training, for the row")
     add_device(parser)
 
 
@@ -36,6 +46,8 @@ def benchmark(arguments: Arguments) -> None:
         arguments.output,
         arguments.device,
         arguments.latency_runs,
+        arguments.experiment,
+        arguments.seed,
     )
     print(arguments.output.read_text(encoding="utf-8"), end="")
 
@@ -84,6 +96,18 @@ def add_plot_curves(commands: Any) -> None:
 
 
 def plot_curves(arguments: Arguments) -> None:
-    from dsrl.inference.visualise import plot_curves
+    from dsrl.inference.charts import plot_curves
 
     plot_curves(arguments.histories, arguments.output)
+
+
+def plot_classes(arguments: Arguments) -> None:
+    from dsrl.inference.charts import plot_classes
+
+    plot_classes(arguments.benchmark, arguments.output)
+
+
+def plot_sweep(arguments: Arguments) -> None:
+    from dsrl.inference.charts import plot_sweep
+
+    plot_sweep(arguments.benchmark, arguments.output)

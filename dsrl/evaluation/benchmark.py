@@ -22,7 +22,14 @@ from dsrl.training.weights import WeightsInfo, build_network, load_weights
 
 
 def benchmark(
-    weights_path: Path, data: Path, split_name: str, output: Path, device_name: str, runs: int
+    weights_path: Path,
+    data: Path,
+    split_name: str,
+    output: Path,
+    device_name: str,
+    runs: int,
+    experiment: str = "",
+    seed: int | None = None,
 ) -> None:
     """Score the inference network of `weights_path` and write `output` (text) and a CSV beside it.
 
@@ -33,6 +40,7 @@ def benchmark(
         output: a path that ends in `.txt`; the CSV has the same name with `.csv`.
         device_name: `auto`, `cpu` or `gpu`.
         runs: timed passes for the latency.
+        experiment, seed: by which the table knows the row; None is no seed.
 
     Raises:
         OSError, ValueError: bad input, or a split whose labels are all ignored.
@@ -61,6 +69,8 @@ def benchmark(
         frequent = most_frequent_class(data, split)
         rows = [
             {
+                "experiment": experiment,
+                "seed": seed,
                 **_identity(weights.info, split, device),
                 **_score_columns(scores, frequent, split),
                 **_cost_columns(network, weights.info.input_size, device, runs),

@@ -7,6 +7,9 @@ import pandas as pd
 
 from dsrl.files import atomic_file, write_text
 
+# What rows of a table may differ in beside stage and seed; where they do, it becomes a column.
+VARYING = ("experiment", "network", "encoder", "sizes")
+
 
 def read_rows(paths: Sequence[Path]) -> list[pd.DataFrame]:
     """Read the CSV files that `dsrl benchmark` wrote; one without rows becomes an empty frame.
@@ -35,69 +38,98 @@ def write_table(paths: Sequence[Path], output: Path) -> None:
 
 
 def format_tables(frames: Sequence[pd.DataFrame]) -> str:
-    """A heading and two tables, of the stages and of the classes, for each data set and split."""
+    """For each data set and split a heading, the table of the stages, and one of the classes for
+    each experiment. Rows that differ in nothing but the seed are shown as mean ± standard
+    deviation over the seeds (of a sample: n - 1)."""
     rows = [frame for frame in frames if len(frame)]
     if not rows:
         return "No labelled images in this split: nothing was scored.\n"
     groups: dict[Hashable, list[pd.DataFrame]] = {}
     for frame in rows:  # joined only within a data set, as the columns of classes differ
-        for key, group in frame.groupby(["dataset", "split", "sizes", "encoder"], sort=False):
+        for key, group in frame.groupby(["dataset", "split"], sort=False):
             groups.setdefault(key, []).append(group)
     parts = []
     for group in map(pd.concat, groups.values()):
-        parts += [_heading(group), _stage_table(group), _class_table(group)]
+        varying = [key for key in VARYING if group[key].nunique() > 1]
+        parts += [_heading(group, varying), _stage_table(group, varying)]
+        for name, experiment in group.groupby("experiment", sort=False, dropna=False):
+            title = f"IoU %, {name}" if "experiment" in varying else "IoU %"
+            parts.append(_class_table(experiment, title))
     return "\n\n".join(parts) + "\n"
 
 
-def _heading(group: pd.DataFrame) -> str:
+def class_columns(rows: pd.DataFrame) -> list[str]:
+    """The columns that hold the IoU of a class."""
+    return [column for column in rows.columns if column.startswith("iou_")]
+
+
+def _heading(group: pd.DataFrame, varying: Sequence[str]) -> str:
     first = group.iloc[0]
+    network = [first[key] for key in VARYING[1:] if key not in varying]
+    seeds = group.seed.dropna().astype(int).astype(str).unique()
     lines = {
         "Data set": f"{first.dataset}, split {first['split']}, {first.images} images",
-        "Network": f"{first.network}, {first.encoder}, {first.sizes}",
-        "Device": first.device,
+        "Network": ", ".join(network) or "see the table",
+        "Seeds": f"{', '.join(seeds)}; mean ± standard deviation" if len(seeds) > 1 else "",
+        "Device": ", ".join(group.device.unique()),
         "Versions": first.versions,
         "Date": first.date,
         "Baseline": f"always answering '{first.baseline_class}': "
         f"accuracy {100 * first.baseline_pixel_accuracy:.2f} %, "
         f"mean IoU {100 * first.baseline_mean_iou:.2f} %",
     }
-    return "\n".join(f"{name + ':':<10}{value}" for name, value in lines.items())
+    return "\n".join(f"{name + ':':<10}{value}" for name, value in lines.items() if value)
 
 
-def _stage_table(group: pd.DataFrame) -> str:
-    columns = {
-        "Type": group.type,
-        "Mean Accuracy %": _percent(group.pixel_accuracy),
-        "Mean IoU %": _percent(group.mean_iou) + " (" + _percent(group.mean_iou_per_image) + ")",
-        "Cross Entropy Error": group.cross_entropy.map("{:.3f}".format),
-        "Best Epoch": group.best_epoch.astype(str),
-        "Mean IoU % at label size": _percent(group.mean_iou_native),
-        "Parameters (M)": (group.parameters / 1e6).map("{:.2f}".format),
-        "GFLOPs": group.gflops.map("{:.2f}".format),
-        "Latency (ms)": group.latency_ms.map("{:.1f}".format),
-    }
-    return _markdown(pd.DataFrame(columns))
+def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
+    rows = []
+    for _, runs in group.groupby([*varying, "type"], sort=False):
+        rows.append(
+            {key.capitalize(): runs[key].iloc[0] for key in varying}
+            | {
+                "Type": runs.type.iloc[0],
+                "Mean Accuracy %": _percent(runs.pixel_accuracy),
+                "Mean IoU %": f"{_percent(runs.mean_iou)} ({_percent(runs.mean_iou_per_image)})",
+                "Cross Entropy Error": _mean(runs.cross_entropy, 3),
+                "Best Epoch": ", ".join(runs.best_epoch.astype(str)),
+                "Mean IoU % at label size": _percent(runs.mean_iou_native),
+                "Parameters (M)": f"{runs.parameters.iloc[0] / 1e6:.2f}",
+                "GFLOPs": f"{runs.gflops.iloc[0]:.2f}",
+                "Latency (ms)": _mean(runs.latency_ms, 1),
+            }
+        )
+    return _markdown(pd.DataFrame(rows), text=len(varying) + 1)
 
 
-def _class_table(group: pd.DataFrame) -> str:
-    names = [column for column in group.columns if column.startswith("iou_")]
-    columns = {"IoU %": [name.removeprefix("iou_") for name in names]}
-    for _, row in group.iterrows():
-        columns[row.type] = list(_percent(row[names]))
-    return _markdown(pd.DataFrame(columns))
+def _class_table(runs: pd.DataFrame, title: str) -> str:
+    columns = class_columns(runs)
+    cells = {title: [column.removeprefix("iou_") for column in columns]}
+    for name, rows in runs.groupby("type", sort=False):
+        cells[str(name)] = [_percent(rows[column]) for column in columns]
+    return _markdown(pd.DataFrame(cells), text=1)
 
 
-def _percent(shares: pd.Series) -> pd.Series:
-    return shares.map(lambda share: "-" if pd.isna(share) else f"{100 * share:.2f}")
+def _percent(shares: pd.Series) -> str:
+    return _mean(100 * shares, 2)
 
 
-def _markdown(frame: pd.DataFrame) -> str:
-    """A Markdown table with aligned columns: the first to the left, numbers to the right."""
+def _mean(values: pd.Series, digits: int) -> str:
+    """The mean, with the standard deviation where there are several values."""
+    if values.isna().any():
+        return "-"
+    mean = f"{values.mean():.{digits}f}"
+    return f"{mean} ± {values.std():.{digits}f}" if len(values) > 1 else mean
+
+
+def _markdown(frame: pd.DataFrame, text: int) -> str:
+    """A Markdown table with aligned columns: `text` columns to the left, numbers to the right."""
     cells = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
     widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
-    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    rule = ["-" * width for width in widths[:text]]
+    rule += ["-" * (width - 1) + ":" for width in widths[text:]]
     lines = [cells[0], rule, *cells[1:]]
+    aligned = [str.ljust] * text + [str.rjust] * (len(widths) - text)
     return "\n".join(
-        "| " + " | ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) + " |"
+        "| " + " | ".join(a(c, w) for a, c, w in zip(aligned, row, widths, strict=True)) + " |"
         for row in lines
     )

@@ -1,11 +1,10 @@
-"""Pictures for people: predictions beside the truth, and the curves of a training."""
+"""Predictions beside the truth."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import torch
 
 from dsrl.config import STAGE_NAMES
@@ -86,37 +85,6 @@ def _save_sheet(columns: dict[str, np.ndarray], classes: Sequence[ClassInfo], ou
     ]
     figure.legend(handles=handles, loc="lower center", ncols=10, fontsize=8, frameon=False)
     figure.tight_layout(rect=(0, 0.6 / size[1], 1, 1), pad=0.3)
-    save_figure(figure, output)
-
-
-def plot_curves(histories: Sequence[Path], output: Path) -> None:
-    """Losses on train, and mean IoU on val, against the epoch; one line for each history.
-
-    Args:
-        histories: `history.csv` of stage 1, 2, ... in this order.
-        output: picture file.
-    """
-    figure, axes = plt.subplots(2, 3, figsize=(12, 6.5))
-    panels = {
-        "total": "loss on train",
-        "cross_entropy": "cross entropy on train",
-        "mean_squared_error": "SISR: mean squared error",
-        "feature_affinity": "feature affinity",
-        "val_cross_entropy": "cross entropy on val",
-        "val_mean_iou": "mean IoU on val",
-    }
-    for stage, path in enumerate(histories, start=1):
-        history = pd.read_csv(path)
-        for (column, title), ax in zip(panels.items(), axes.flat, strict=True):
-            ax.set_title(title, fontsize=10)
-            ax.set_xlabel("epoch")
-            shown = history[["epoch", column]].dropna()
-            # A branch that the stage lacks has a loss of exactly zero.
-            if (shown[column] != 0).any():
-                name = STAGE_NAMES[stage]
-                ax.plot(shown["epoch"], shown[column], ".-", color=f"C{stage - 1}", label=name)
-    axes.flat[0].legend(fontsize=8)
-    figure.tight_layout()
     save_figure(figure, output)
 
 

@@ -1,6 +1,7 @@
 """The validated config, and the functions that find a rule's input."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,11 +13,15 @@ from dsrl.data.labels import load_description
 
 try:
     SETTINGS = read_settings(config)
-    DATASET = load_description(SETTINGS.data.dataset)
+    RUNS = SETTINGS.runs()
+    DATASETS = {}
+    for run in RUNS.values():
+        description = load_description(run.data.dataset)
+        DATASETS[description.name] = (run.data.dataset, description)
 except (OSError, ValueError) as error:
     raise WorkflowError(str(error)) from None
 
-EXPERIMENTS = [SETTINGS.experiment]
+EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
 SPLITS = SETTINGS.benchmark.splits
 
 # So that `dsrl` is found also where the environment is not activated.
@@ -26,44 +31,72 @@ shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 wildcard_constraints:
     stage="|".join(map(str, STAGES)),
     split="train|val|test",
-    experiment="|".join(EXPERIMENTS),
-    dataset=DATASET.name,
+    experiment="|".join(map(re.escape, EXPERIMENTS)),
+    run="|".join(map(re.escape, RUNS)),
+    dataset="|".join(map(re.escape, DATASETS)),
 
 
 def archives(wildcards):
-    """The archives of the data set; those that cannot be made or fetched must be there."""
-    paths = [f"data/archives/{archive}" for archive in DATASET.archives]
+    """The archives of a data set; those that cannot be made or fetched must be there."""
+    _, dataset = DATASETS[wildcards.dataset]
+    paths = [f"data/archives/{archive}" for archive in dataset.archives]
     for path in paths:
-        made = DATASET.name == "demo" or Path(path).name in DATASET.urls
+        made = dataset.name == "demo" or Path(path).name in dataset.urls
         if not made and not Path(path).exists():
             raise WorkflowError(
-                missing_archive_message(DATASET, Path(path).name, Path("data/archives"))
+                missing_archive_message(dataset, Path(path).name, Path("data/archives"))
             )
     return paths
 
 
 def prepared(split):
-    """The manifest of a prepared split; the arrays lie beside it."""
-    return "data/prepared/{}-{}x{}/{}/manifest.json".format(
-        DATASET.name, *SETTINGS.data.stored_size, split
-    )
+    """The manifest of a split as a run needs it; the arrays lie beside it."""
+
+    def manifest(wildcards):
+        data = RUNS[wildcards.run].data
+        return "data/prepared/{}-{}x{}/{}/manifest.json".format(
+            load_description(data.dataset).name, *data.stored_size, split.format(**wildcards)
+        )
+
+    return manifest
 
 
 def previous_weights(wildcards):
     """What a stage starts from: the final weights of the stage before, or nothing."""
     stage = int(wildcards.stage)
-    if stage == STAGES[0] or SETTINGS.training_of(stage).init == "encoder":
+    if stage == STAGES[0] or RUNS[wildcards.run].training_of(stage).init == "encoder":
         return []
-    return f"results/{wildcards.experiment}/stage{stage - 1}/final.weights"
+    return f"results/{wildcards.run}/stage{stage - 1}/final.weights"
 
 
 def stage_settings(wildcards):
     """What the weights of a stage depend on, as a config in braces."""
-    return json.dumps(SETTINGS.for_stage(int(wildcards.stage)))
+    return json.dumps(RUNS[wildcards.run].for_stage(int(wildcards.stage)))
+
+
+def labels(wildcards, input):
+    """What is written into the files of a training; other texts are no reason to repeat it."""
+    run = RUNS[wildcards.run]
+    name = run.experiment_id or wildcards.run
+    return [f"--experiment-id={name}", f"--description={run.description}"]
 
 
 def benchmarked_weights(wildcards):
     """The last stage is scored as it is deployed, pruned; the others by their final weights."""
     if int(wildcards.stage) == STAGES[-1]:
-        return "results/{experiment}/inference.weights"
-    return "results/{experiment}/stage{stage}/final.weights"
+        return "results/{run}/inference.weights"
+    return "results/{run}/stage{stage}/final.weights"
+
+
+def scores(wildcards):
+    """The scores of one experiment, or of all, in the order of the table's rows."""
+    return expand(
+        "results/{run}/stage{stage}/benchmark-{split}.csv",
+        run=[
+            name
+            for name, run in RUNS.items()
+            if wildcards.get("experiment", run.experiment) == run.experiment
+        ],
+        split=SPLITS,
+        stage=STAGES,
+    )

@@ -12,6 +12,7 @@ rule demo_data:
     params:
         settings=json.dumps({"demo": SETTINGS.demo.model_dump()}),
         folder=subpath(output[0], parent=True),
+        code=code_of("demo-data"),
     shell:
         "dsrl demo-data --config {params.settings:q} --output {params.folder} --jobs {threads}"
         " 2> {log:q}"
@@ -19,7 +20,9 @@ rule demo_data:
 
 # Only where the user has not put the archive in place: Snakemake deletes outputs of rules it
 # repeats, and a user's download is not ours to delete.
-for archive in DATASET.urls:
+for archive, dataset in [
+    (archive, dataset) for dataset, description in DATASETS.values() for archive in description.urls
+]:
     if not Path("data/archives", archive).exists():
 
         rule:
@@ -34,7 +37,7 @@ for archive in DATASET.urls:
             retries: 2
             localrule: True
             params:
-                dataset=SETTINGS.data.dataset,
+                dataset=dataset,
             shell:
                 "dsrl download --dataset {params.dataset:q} {output:q} 2> {log:q}"
 
@@ -48,6 +51,8 @@ rule unpack:
         "logs/unpack_{dataset}.log",
     benchmark:
         "logs/benchmarks/unpack_{dataset}.tsv"
+    params:
+        code=code_of("unpack"),
     shell:
         "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
 
@@ -65,10 +70,13 @@ rule preprocess:
         "logs/benchmarks/preprocess_{dataset}-{height}x{width}_{split}.tsv"
     threads: workflow.cores
     params:
-        dataset=SETTINGS.data.dataset,
+        dataset=lambda wildcards: DATASETS[wildcards.dataset][0],
         output=subpath(output.manifest, ancestor=2),
         # Not for the shell: another pairing or other labels are a reason to prepare again.
-        description=lambda wildcards: DATASET.model_dump_json(include={"splits", "labels"}),
+        description=lambda wildcards: DATASETS[wildcards.dataset][1].model_dump_json(
+            include={"splits", "labels"}
+        ),
+        code=code_of("preprocess"),
     shell:
         "dsrl preprocess --dataset {params.dataset:q} --raw {input.raw:q}"
         " --dataset-split {wildcards.split} --size {wildcards.height} {wildcards.width}"

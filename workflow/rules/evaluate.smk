@@ -7,12 +7,12 @@ rule benchmark:
         train=prepared("train"),
         scored=prepared("{split}"),
     output:
-        text="results/{experiment}/stage{stage}/benchmark-{split}.txt",
-        csv="results/{experiment}/stage{stage}/benchmark-{split}.csv",
+        text="results/{run}/stage{stage}/benchmark-{split}.txt",
+        csv="results/{run}/stage{stage}/benchmark-{split}.csv",
     log:
-        "logs/{experiment}/benchmark_stage{stage}_{split}.log",
+        "logs/{run}/benchmark_stage{stage}_{split}.log",
     benchmark:
-        "logs/benchmarks/{experiment}/benchmark_stage{stage}_{split}.tsv"
+        "logs/benchmarks/{run}/benchmark_stage{stage}_{split}.tsv"
     threads: workflow.cores
     resources:
         gpu=1,
@@ -20,7 +20,11 @@ rule benchmark:
     params:
         data=subpath(input.train, ancestor=2),
         runs=SETTINGS.benchmark.latency_runs,
+        experiment=lambda wildcards: RUNS[wildcards.run].experiment,
+        seed=lambda wildcards: RUNS[wildcards.run].seed,
+        code=code_of("benchmark"),
     shell:
         "dsrl benchmark --weights {input.weights:q} --data {params.data:q}"
-        " --dataset-split {wildcards.split} --latency-runs {params.runs} --output {output.text:q}"
+        " --dataset-split {wildcards.split} --latency-runs {params.runs}"
+        " --experiment {params.experiment} --seed {params.seed} --output {output.text:q}"
         " {resources.options} > {log:q} 2>&1"

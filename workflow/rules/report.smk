@@ -1,14 +1,12 @@
-"""Scores, weights and histories -> the results table and pictures."""
+"""Scores, weights and histories -> the results table, pictures, and the report they stand in."""
+
+
+report: "../report/workflow.rst"
 
 
 rule table:
     input:
-        lambda wildcards: expand(
-            "results/{experiment}/stage{stage}/benchmark-{split}.csv",
-            experiment=wildcards.get("experiment", EXPERIMENTS),
-            split=SPLITS,
-            stage=STAGES,
-        ),
+        scores,
     output:
         text="results/{experiment}/benchmark.txt",
         csv="results/{experiment}/benchmark.csv",
@@ -17,33 +15,74 @@ rule table:
     benchmark:
         "logs/benchmarks/{experiment}/table.tsv"
     localrule: True
+    params:
+        code=code_of("table"),
     shell:
         "dsrl table {input:q} --output {output.text:q} 2> {log:q}"
 
 
 use rule table as results with:
     output:
-        text="results/benchmark.txt",
-        csv="results/benchmark.csv",
+        text=report("results/benchmark.txt", caption="../report/table.rst", category="Results"),
+        csv=report("results/benchmark.csv", caption="../report/table.rst", category="Results"),
     log:
         "logs/table.log",
     benchmark:
         "logs/benchmarks/table.tsv"
 
 
+rule sweep:
+    input:
+        "results/benchmark.csv",
+    output:
+        report("results/sweep.png", caption="../report/sweep.rst", category="Results"),
+    log:
+        "logs/sweep.log",
+    benchmark:
+        "logs/benchmarks/sweep.tsv"
+    localrule: True
+    params:
+        code=code_of("plot-sweep"),
+    shell:
+        "dsrl plot-sweep {input:q} --output {output:q} 2> {log:q}"
+
+
+rule classes:
+    input:
+        "results/{experiment}/benchmark.csv",
+    output:
+        report(
+            "results/{experiment}/classes.png",
+            caption="../report/classes.rst",
+            category="Classes",
+            labels={"experiment": "{experiment}"},
+        ),
+    log:
+        "logs/{experiment}/classes.log",
+    benchmark:
+        "logs/benchmarks/{experiment}/classes.tsv"
+    localrule: True
+    params:
+        code=code_of("plot-classes"),
+    shell:
+        "dsrl plot-classes {input:q} --output {output:q} 2> {log:q}"
+
+
 rule examples:
     input:
-        weights=expand(
-            "results/{{experiment}}/stage{stage}/final.weights",
-            stage=STAGES,
-        ),
+        weights=expand("results/{{run}}/stage{stage}/final.weights", stage=STAGES),
         data=prepared(SPLITS[0]),
     output:
-        "results/{experiment}/examples.png",
+        report(
+            "results/{run}/examples.png",
+            caption="../report/examples.rst",
+            category="Predictions",
+            labels={"run": "{run}"},
+        ),
     log:
-        "logs/{experiment}/examples.log",
+        "logs/{run}/examples.log",
     benchmark:
-        "logs/benchmarks/{experiment}/examples.tsv"
+        "logs/benchmarks/{run}/examples.tsv"
     threads: workflow.cores
     resources:
         gpu=1,
@@ -52,6 +91,7 @@ rule examples:
         data=subpath(input.data, ancestor=2),
         split=SPLITS[0],
         examples=SETTINGS.report.examples,
+        code=code_of("plot-examples"),
     shell:
         "dsrl plot-examples {input.weights:q} --data {params.data:q}"
         " --dataset-split {params.split} --count {params.examples} --output {output:q}"
@@ -60,13 +100,20 @@ rule examples:
 
 rule curves:
     input:
-        expand("results/{{experiment}}/stage{stage}/history.csv", stage=STAGES),
+        expand("results/{{run}}/stage{stage}/history.csv", stage=STAGES),
     output:
-        "results/{experiment}/curves.png",
+        report(
+            "results/{run}/curves.png",
+            caption="../report/curves.rst",
+            category="Training",
+            labels={"run": "{run}"},
+        ),
     log:
-        "logs/{experiment}/curves.log",
+        "logs/{run}/curves.log",
     benchmark:
-        "logs/benchmarks/{experiment}/curves.tsv"
+        "logs/benchmarks/{run}/curves.tsv"
     localrule: True
+    params:
+        code=code_of("plot-curves"),
     shell:
         "dsrl plot-curves {input:q} --output {output:q} 2> {log:q}"

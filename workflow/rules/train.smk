@@ -7,12 +7,12 @@ rule train:
         val=prepared("val"),
         previous=previous_weights,
     output:
-        weights="results/{experiment}/stage{stage}/final.weights",
-        history="results/{experiment}/stage{stage}/history.csv",
+        weights="results/{run}/stage{stage}/final.weights",
+        history="results/{run}/stage{stage}/history.csv",
     log:
-        "logs/{experiment}/train_stage{stage}.log",
+        "logs/{run}/train_stage{stage}.log",
     benchmark:
-        "logs/benchmarks/{experiment}/train_stage{stage}.tsv"
+        "logs/benchmarks/{run}/train_stage{stage}.tsv"
     threads: workflow.cores
     resources:
         gpu=1,
@@ -27,21 +27,26 @@ rule train:
         initial=lambda wildcards, input: (
             f"--init-weights {input.previous}" if input.previous else ""
         ),
+        labels=labels,
         data=subpath(input.train, ancestor=2),
         output=subpath(output.weights, parent=True),
+        code=code_of("train"),
     shell:
         "dsrl train --stage {wildcards.stage} --data {params.data:q} --config {params.settings:q}"
-        " {params.initial} --output {params.output:q} {resources.options} 2> {log:q}"
+        " {params.initial} {params.labels:q} --output {params.output:q} {resources.options}"
+        " 2> {log:q}"
 
 
 rule prune:
     input:
-        f"results/{{experiment}}/stage{STAGES[-1]}/final.weights",
+        f"results/{{run}}/stage{STAGES[-1]}/final.weights",
     output:
-        "results/{experiment}/inference.weights",
+        "results/{run}/inference.weights",
     log:
-        "logs/{experiment}/prune.log",
+        "logs/{run}/prune.log",
     benchmark:
-        "logs/benchmarks/{experiment}/prune.tsv"
+        "logs/benchmarks/{run}/prune.tsv"
+    params:
+        code=code_of("prune-weights"),
     shell:
         "dsrl prune-weights --src-weights {input:q} --dest-weights {output:q} 2> {log:q}"

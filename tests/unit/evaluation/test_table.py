@@ -11,6 +11,8 @@ from dsrl.evaluation.table import format_tables, read_rows, write_table
 
 def row(**changes) -> pd.DataFrame:
     values = {
+        "experiment": "demo",
+        "seed": 0,
         "type": "SSSR",
         "dataset": "demo",
         "split": "val",
