@@ -1,6 +1,7 @@
 """Charts of what was measured: trainings, classes, and experiments beside each other."""
 
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -101,11 +102,11 @@ def plot_sweep(benchmark: Path, output: Path) -> None:
     points["pixels"] = points.input.map(lambda size: int.__mul__(*map(int, size.split("x"))))
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), sharey=True)
     for names, line in points.groupby(keys[:-1], sort=False):
-        varying = [n for n, key in zip(names, keys, strict=False) if points[key].nunique() > 1]
+        shown = [key == "type" or points[key].nunique() > 1 for key in keys[:-1]]
         for ax, x in zip(axes, ("pixels", "gflops"), strict=True):
             ordered = line.sort_values(x)
             errors = 100 * ordered["std"].fillna(0)
-            label = ", ".join(varying)
+            label = ", ".join(compress(names, shown))
             ax.errorbar(ordered[x], 100 * ordered["mean"], errors, fmt="o-", capsize=3, label=label)
     sizes = points.drop_duplicates("input")
     axes[0].set_xscale("log")

@@ -174,3 +174,50 @@ def test_every_default_may_be_written_as_text() -> None:
         for section, values in sections.items()
     }
     assert read_settings(text) == Settings()
+
+
+def test_without_experiments_there_is_one_run() -> None:
+    settings = read_settings({"experiment": "mine", "seed": 3})
+    assert settings.runs() == {"mine": settings}
+
+
+def test_experiments_and_seeds_make_runs() -> None:
+    """Overrides reach into sections, with or without naming them, and leave their neighbours."""
+    settings = read_settings(
+        {
+            "w1": 0.3,
+            "experiments": {"small": {"input_size": [64, 128]}, "plain": {"loss": {"w2": 0}}},
+            "seeds": [0, 7],
+        }
+    )
+    runs = settings.runs()
+    assert list(runs) == ["small/seed0", "small/seed7", "plain/seed0", "plain/seed7"]
+    small, plain = runs["small/seed7"], runs["plain/seed0"]
+    assert (small.experiment, small.seed, small.data.input_size) == ("small", 7, (64, 128))
+    assert (plain.experiment, plain.seed, plain.loss.w1, plain.loss.w2) == ("plain", 0, 0.3, 0)
+    assert small.loss == settings.loss and plain.data == settings.data
+    assert not small.experiments and not small.seeds
+
+
+def test_an_experiment_may_have_its_own_seed() -> None:
+    runs = read_settings({"seed": 1, "experiments": {"a": {}, "b": {"seed": 5}}}).runs()
+    assert {name: run.seed for name, run in runs.items()} == {"a": 1, "b": 5}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"experiments": {"a": {"w3": 1}}}, "experiments.a: unknown key 'w3'; did you mean 'w2'?"),
+        ({"experiments": {"a": {"epochs": 0}}}, "experiments.a: training.epochs: "),
+        ({"experiments": {"a": {"examples": 1}}}, "experiments.a: 'report' is the same for all"),
+        ({"experiments": {"a": {"seeds": [1]}}}, "experiments.a: 'seeds' is the same for all"),
+        ({"experiments": {"../a": {}}}, "experiments.../a"),
+        ({"experiments": {"a": {"loss": 3}}}, "experiments.a: loss: "),
+        ({"seeds": [1, 1]}, "seeds: [1, 1] names one of them twice"),
+        ({"seeds": [-1]}, "seeds.0: "),
+    ],
+)
+def test_faults_of_experiments_are_named(values, message) -> None:
+    with pytest.raises(ValueError) as fault:
+        read_settings(values)
+    assert message in str(fault.value) and "\n" not in str(fault.value)

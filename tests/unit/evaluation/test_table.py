@@ -119,3 +119,28 @@ def test_what_is_no_csv_is_refused(tmp_path, content):
     (tmp_path / "1.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"1\.csv: not a CSV file"):
         write_table([tmp_path / "1.csv"], tmp_path / "table.txt")
+
+
+def test_seeds_are_shown_as_mean_and_deviation():
+    frames = [row(seed=seed, mean_iou=iou) for seed, iou in ((0, 0.50), (1, 0.54), (2, 0.55))]
+    text = format_tables(frames)
+    assert "Seeds:    0, 1, 2; mean ± standard deviation" in text
+    found = dict(zip(cells(text, "Type"), cells(text, "SSSR"), strict=True))
+    assert found["Mean IoU %"] == "53.00 ± 2.65 (51.78 ± 0.00)"
+    assert found["Best Epoch"] == "7, 7, 7"
+    assert cells(text, "road") == ["road", "90.00 ± 0.00"]
+
+
+def test_experiments_are_told_apart_by_what_differs():
+    text = format_tables(
+        [row(experiment="a"), row(experiment="b", sizes="64x128 -> 128x256", iou_road=0.8)]
+    )
+    assert cells(text, "Experiment")[:3] == ["Experiment", "Sizes", "Type"]
+    assert cells(text, "b")[:3] == ["b", "64x128 -> 128x256", "SSSR"]
+    assert re.findall(r"^\| IoU %, (\w+)", text, re.MULTILINE) == ["a", "b"]
+    assert "Network:  deeplabv3plus, resnet18\n" in text
+
+
+def test_a_score_that_one_seed_lacks_is_not_averaged_over_the_others():
+    text = format_tables([row(seed=0), row(seed=1, iou_road=math.nan)])
+    assert cells(text, "road") == ["road", "-"]

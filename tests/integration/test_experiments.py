@@ -1,0 +1,123 @@
+"""Several experiments and seeds in one config, the report, and `track_code`, in a real run."""
+
+import os
+import shutil
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from test_pipeline import CONFIG, ROOT, command, jobs, snakemake
+
+EXPERIMENTS = {"small": {"input_size": [32, 32]}, "large": {"input_size": [32, 64]}}
+
+
+def write_config(path: Path, **changes: object) -> Path:
+    """The smallest config with two experiments and two seeds, an epoch a stage."""
+    values = yaml.safe_load(CONFIG.read_text())
+    values |= {"epochs": 1, "experiments": EXPERIMENTS, "seeds": [0, 1], **changes}
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("experiments")
+    snakemake(folder, config=write_config(folder / "config.yaml"))
+    return folder
+
+
+def names(output: str) -> Counter[str]:
+    """The jobs of a run without their stages."""
+    counts: Counter[str] = Counter()
+    for job, count in jobs(output).items():
+        counts[job.split()[0]] += count
+    return counts
+
+
+def test_experiments_share_what_they_can(tmp_path: Path) -> None:
+    """Archives and raw images once, prepared ones once for each size."""
+    found = names(snakemake(tmp_path, "--dry-run", config=write_config(tmp_path / "config.yaml")))
+    assert found == {
+        "demo_data": 1, "unpack": 1, "preprocess": 4, "train": 12, "prune": 4, "benchmark": 12,
+        "table": 2, "results": 1, "sweep": 1, "classes": 2, "examples": 4, "curves": 4, "all": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_table_has_mean_and_deviation_over_seeds(finished: Path) -> None:
+    table = pd.read_csv(finished / "results/benchmark.csv")
+    runs = table.groupby(["experiment", "seed"], sort=False).type.apply(list)
+    assert runs.to_dict() == {
+        (experiment, seed): ["SSSR", "SSSR+SISR", "SSSR+SISR+FA"]
+        for experiment in EXPERIMENTS
+        for seed in (0, 1)
+    }
+    scores = 100 * table[(table.experiment == "small") & (table.type == "SSSR")].mean_iou
+    assert scores.iloc[0] != scores.iloc[1], "another seed is another training"
+    text = (finished / "results/benchmark.txt").read_text()
+    assert f"| {scores.mean():.2f} ± {scores.std():.2f} (" in " ".join(text.split())
+    assert (finished / "results/sweep.png").is_file()
+    assert (finished / "results/large/classes.png").is_file()
+
+
+@pytest.mark.slow
+def test_another_seed_trains_that_one_only(finished: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "config.yaml", seeds=[0, 1, 2])
+    found = names(snakemake(finished, "--dry-run", config=config))
+    assert found == {
+        "train": 6, "prune": 2, "benchmark": 6, "examples": 2, "curves": 2,
+        "table": 2, "results": 1, "sweep": 1, "classes": 2, "all": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_report_holds_table_and_pictures_in_categories(finished: Path, tmp_path: Path) -> None:
+    report = tmp_path / "report.html"
+    snakemake(finished, "--report", str(report), config=finished / "config.yaml")
+    text = report.read_text()
+    for category in ("Results", "Classes", "Predictions", "Training"):
+        assert f'"{category}"' in text
+    for name in ("benchmark.txt", "sweep.png", "classes.png", "examples.png", "curves.png"):
+        assert name in text
+
+
+TRACKED = {  # a module, and the rules that use it
+    "dsrl/inference/charts.py": {"sweep", "classes", "curves"},
+    "dsrl/losses/objective.py": {"train", "prune", "benchmark", "examples", "curves"}
+    | {"table", "results", "sweep", "classes"},
+    "dsrl/evaluation/complexity.py": {"benchmark", "table", "results", "sweep", "classes"},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", TRACKED)
+def test_changed_module_repeats_the_rules_that_use_it(
+    finished: Path, tmp_path: Path, module: str
+) -> None:
+    """With `track_code`; a comment is no change."""
+    shutil.copytree(finished, tmp_path / "run", copy_function=shutil.copy2)
+    for part in ("workflow", "dsrl", "config"):
+        shutil.copytree(ROOT / part, tmp_path / "source" / part)
+    shutil.copy(ROOT / "Snakefile", tmp_path / "source")
+    config = write_config(tmp_path / "config.yaml", track_code=True)
+
+    def repeated(*arguments: str) -> set[str]:
+        line = command(tmp_path / "run", *arguments, config=config)
+        line[line.index("--snakefile") + 1] = str(tmp_path / "source/Snakefile")
+        done = subprocess.run(
+            line,
+            capture_output=True, text=True, cwd=tmp_path / "source", check=False,
+            env={**os.environ, "PYTHONPATH": str(tmp_path / "source")},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return set(names(done.stdout + done.stderr)) - {"all"}
+
+    repeated("--touch")  # what was computed without `track_code` is taken as it is
+    path = tmp_path / "source" / module
+    path.write_text(path.read_text() + "\n# A comment.\n")
+    assert repeated("--dry-run") == set()
+    path.write_text(path.read_text() + "\nCHANGED = True\n")
+    assert repeated("--dry-run") == TRACKED[module]
