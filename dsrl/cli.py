@@ -29,11 +29,18 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         if arguments.debug:
             raise
-        expected = isinstance(error, (OSError, ValueError))
-        text = " ".join(str(error).split())
-        if not expected:
-            text = f"{type(error).__name__}: {text}; add --debug for the traceback"
-        sys.exit(f"dsrl {arguments.command}: {text}")
+        sys.exit(f"dsrl {arguments.command}: {_explain(error)}")
+
+
+def _explain(error: Exception) -> str:
+    """One line about an error, which begins with the file that it is about, if there is one."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    text = " ".join(text.split())
+    if isinstance(error, (OSError, ValueError)):
+        return text
+    return f"{type(error).__name__}: {text}; add --debug for the traceback"
 
 
 def build_parser() -> Parser:

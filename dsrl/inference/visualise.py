@@ -5,12 +5,12 @@ from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import torch
 
 from dsrl.config import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import IGNORE_INDEX, ClassInfo
+from dsrl.evaluation.table import read_csv
 from dsrl.files import atomic_file
 from dsrl.training.distributed import set_up_device
 from dsrl.training.weights import build_network, load_weights
@@ -106,7 +106,9 @@ def plot_curves(histories: Sequence[Path], output: Path) -> None:
         "val_mean_iou": "mean IoU on val",
     }
     for stage, path in enumerate(histories, start=1):
-        history = pd.read_csv(path)
+        history = read_csv(path, ["epoch", *panels], "a history of `dsrl train`")
+        if history.empty:
+            raise ValueError(f"{path}: a history without epochs; train first")
         for (column, title), ax in zip(panels.items(), axes.flat, strict=True):
             ax.set_title(title, fontsize=10)
             ax.set_xlabel("epoch")
@@ -121,7 +123,14 @@ def plot_curves(histories: Sequence[Path], output: Path) -> None:
 
 
 def save_figure(figure: plt.Figure, output: Path) -> None:
-    """Write a figure in the format of the file's suffix, atomically, and close it."""
+    """Write a figure in the format of the file's suffix, atomically, and close it.
+
+    Raises:
+        OSError, ValueError: the file cannot be written, or there is no such format.
+    """
+    known = figure.canvas.get_supported_filetypes()
+    if output.suffix.removeprefix(".") not in {"", *known}:
+        raise ValueError(f"{output}: no format of pictures; choose one of {', '.join(known)}")
     with atomic_file(output) as temporary:
         figure.savefig(temporary, format=output.suffix.removeprefix(".") or "png", dpi=120)
     plt.close(figure)

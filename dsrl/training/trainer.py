@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from dsrl.config import STAGE_NAMES, Settings
-from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
+from dsrl.data.dataset import TrainingSample, TrainingSet
 from dsrl.data.transforms import normalise
 from dsrl.evaluation.evaluate import Scores, evaluate
+from dsrl.files import make_folder
 from dsrl.losses import Losses, objective
 from dsrl.training import distributed
 from dsrl.training.checkpoint import CheckpointFolder, restore_random_states
@@ -20,7 +21,14 @@ from dsrl.training.guards import LossWatch, all_finite, explained_faults
 from dsrl.training.history import History, Progress, Row, scores_of
 from dsrl.training.interrupt import Stopped, StopRequest
 from dsrl.training.schedule import poly
-from dsrl.training.setup import batch_norms, build_loader, build_network, optimiser, parallelise
+from dsrl.training.setup import (
+    batch_norms,
+    build_loader,
+    build_network,
+    open_split,
+    optimiser,
+    parallelise,
+)
 from dsrl.training.start import Start, check_fits
 from dsrl.training.weights import Weights, WeightsInfo, compare_layers, save_weights
 
@@ -49,7 +57,7 @@ class Trainer:
         self.settings, self.stage, self.device, self.stop = settings, stage, device, stop
         self.data, self.output = Path(data), Path(output)
         self.training = settings.training_of(stage)
-        self.train_split, self.val_split = PreparedSplit(data, "train"), PreparedSplit(data, "val")
+        self.train_split, self.val_split = open_split(data, "train"), open_split(data, "val")
         self.dataset = TrainingSet(
             self.train_split, settings.data.output_size, settings.augmentation, settings.seed
         )
@@ -86,6 +94,7 @@ class Trainer:
         if state is not None:
             self.restore(state, str(self.checkpoints.latest))
         elif distributed.is_main():
+            make_folder(self.output)
             self.checkpoints.clear()
 
     def restore(self, state: dict[str, Any], source: str) -> None:

@@ -8,7 +8,8 @@ from PIL import Image
 from dsrl.cli import main
 from dsrl.data.dataset import PreparedSplit
 from dsrl.inference import sheet
-from dsrl.inference.predict import Predictor, list_frames
+from dsrl.inference.frames import list_frames
+from dsrl.inference.predict import Predictor
 from dsrl.training.weights import build_network, load_weights
 
 
