@@ -76,7 +76,9 @@ def add_plot_examples(commands: Any) -> None:
     parser.add_argument("weights", type=Path, nargs="+", metavar="WEIGHTS", help="a column each")
     add_data(parser, "weights")
     add_split(parser)
-    parser.add_argument("--count", type=whole_number, default=4, help="images, spread over the split")
+    parser.add_argument(
+        "--count", type=whole_number, default=4, help="images, spread over the split"
+    )
     parser.add_argument("--output", type=Path, required=True, help="picture to write")
     add_device(parser)
 

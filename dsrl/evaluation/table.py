@@ -7,7 +7,6 @@ import pandas as pd
 
 from dsrl.files import atomic_file
 
-
 # Of a benchmark's CSV, what the table shows.
 COLUMNS = (
     *("type", "dataset", "split", "images", "network", "encoder", "sizes", "device", "versions"),

@@ -24,9 +24,16 @@ Frame = tuple[int | None, np.ndarray]
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files in a folder whose suffix is of an image or a film, sorted."""
+    """The files in a folder whose suffix is of an image or a film, sorted.
+
+    Raises:
+        ValueError: there is none.
+    """
     known = Image.registered_extensions().keys() | FILMS.keys()
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
+    if not found:
+        raise ValueError(f"{folder}: no image or film lies in this folder; name one that has some")
+    return found
 
 
 def list_frames(path: Path) -> Iterator[Frame]:
@@ -61,10 +68,12 @@ def _image(path: Path) -> Iterator[Frame]:
 def _film(path: Path) -> Iterator[Frame]:
     try:
         with av.open(str(path), format=FILMS[path.suffix.lower()]) as film:
-            if not film.streams.video:
-                raise ValueError("it has no pictures")
-            for number, frame in enumerate(film.decode(video=0)):
+            number = 0
+            for frame in film.decode(video=0) if film.streams.video else ():
                 yield number, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
+                number += 1
+            if not number:
+                raise ValueError("it has no pictures")
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{path}: unreadable as a film ({reason}); get or make it again") from None

@@ -71,8 +71,6 @@ def predict(predictor: Predictor, pictures: Iterator[Picture], output: Path, for
         encoded = encode(predictor(image, size), predictor.classes, form)
         with atomic_file(output / file) as temporary:
             Image.fromarray(encoded).save(temporary, "PNG")
-    if not written:
-        raise ValueError(f"{output}: no image was found to predict; name files, folders of them or --data")
 
 
 def file_name(name: str, form: str) -> str:
@@ -93,8 +91,14 @@ def encode(labels: np.ndarray, classes: Sequence[ClassInfo], form: str) -> np.nd
 
 
 def pictures_of_split(data: Path, split_name: str) -> Iterator[Picture]:
-    """The images of a prepared split; predictions have the size of the label files."""
+    """The images of a prepared split; predictions have the size of the label files.
+
+    Raises:
+        OSError, ValueError: there is no such split, or it is empty.
+    """
     split = PreparedSplit(data, split_name)
+    if not len(split):
+        raise ValueError(f"{split.folder}: holds no images; choose another --dataset-split")
     for image, sample in zip(split.images, split.manifest.samples, strict=True):
         yield Picture(sample.name, image, sample.native_size)
 

@@ -14,6 +14,7 @@ from pydantic import AllowInfNan
 from torch import Tensor
 
 from dsrl.config import STAGES, Model, Size, Strict, parse
+from dsrl.data.archives import DAMAGE
 from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.data.transforms import InputTransform
 from dsrl.files import atomic_file
@@ -104,7 +105,7 @@ def _check_checksums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError, EOFError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: damaged ({error}); get or make it again") from None
     if damaged:
         raise ValueError(f"{path}: damaged: wrong checksum of {damaged}; get or make it again")
@@ -117,7 +118,9 @@ def save(path: Path, content: Mapping[str, Any]) -> None:
             torch.save(dict(content), file)
         except RuntimeError as error:
             # Where the disk refuses a write, PyTorch raises an error of its own above that one.
-            raise error.__context__ if isinstance(error.__context__, OSError) else error
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def save_weights(path: Path, weights: Weights) -> None:

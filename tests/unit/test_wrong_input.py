@@ -7,6 +7,7 @@ The options are read off the parser, so that a new one without wrong values here
 import argparse
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,7 +55,12 @@ FOLDER_TO_WRITE = [("text", FAILURE), ("text/below", FAILURE), (None, USAGE)]
 PICTURE_TO_WRITE = [("text/below.png", FAILURE), ("data.png", FAILURE), (None, USAGE)]
 TEXT_TO_WRITE = [("a.csv", USAGE), ("new", USAGE), ("text/a.txt", FAILURE), ("data.txt", FAILURE)]
 FILE_TO_READ = [("absent", FAILURE), ("data", FAILURE), ("text", FAILURE), ("empty", FAILURE)]
-WEIGHTS = [*FILE_TO_READ, ("zoo.cpkt", FAILURE), ("half.weights", FAILURE), ("torn.weights", FAILURE)]
+WEIGHTS = [
+    *FILE_TO_READ,
+    ("zoo.cpkt", FAILURE),
+    ("half.weights", FAILURE),
+    ("torn.weights", FAILURE),
+]
 CONFIG = [
     *FILE_TO_READ[:3],
     ("bytes", FAILURE),
@@ -164,7 +170,11 @@ def options() -> Iterator[tuple[str, str, bool]]:
     for command, parser in build_parser()._subparsers._group_actions[0].choices.items():  # type: ignore[union-attr]
         for action in parser._actions:
             if not isinstance(action, argparse._HelpAction):
-                yield command, (action.option_strings or [action.dest])[0], not action.option_strings
+                yield (
+                    command,
+                    (action.option_strings or [action.dest])[0],
+                    not action.option_strings,
+                )
 
 
 def wrong_values(command: str, option: str) -> list[tuple[str | None, int]]:
@@ -207,7 +217,7 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     checkpoint = next((trained[1] / "checkpoints").glob("*.checkpoint"))
     shutil.copy(checkpoint, folder / "checkpoints" / "a.checkpoint")
     shutil.copy(trained[1] / "history.csv", folder)
-    row = dict.fromkeys(COLUMNS, 1)
+    row = {**dict.fromkeys(COLUMNS, 1), "type": "SSSR"}
     pd.DataFrame([row]).to_csv(folder / "table.csv", index=False)
     Image.new("RGB", (8, 8)).save(folder / "image.png")
     return folder
@@ -230,8 +240,10 @@ def line_with(command: str, option: str, positional: bool, value: str | None) ->
     words = words[:-1] if positional else words
     if option in words:
         start = end = words.index(option)
-        while end + 1 < len(words) and not words[end + 1].startswith("--") and end - start < (
-            2 if option == "--size" else 1
+        while (
+            end + 1 < len(words)
+            and not words[end + 1].startswith("--")
+            and end - start < (2 if option == "--size" else 1)
         ):
             end += 1
         words[start : end + 1] = []
@@ -273,8 +285,10 @@ def test_wrong_input_is_one_line_and_changes_nothing(
         code, err = FAILURE, err + code + "\n"
     assert code == expected, err
     assert out == "" and err.count("\n") == 1 and err.startswith(f"dsrl {command}: "), err
-    assert "--debug" not in err.partition("see dsrl")[0] or option == "--debug", "a bug, not a message"
+    assert "--debug" not in err.partition("see dsrl")[0] or option == "--debug", (
+        "a bug, not a message"
+    )
     assert snapshot(home) == before
     named = [option, option.removeprefix("--").replace("-", "_")]
-    named += [word for word in (value or "").strip("={}").split() if len(word) > 1]
+    named += [word for word in re.split(r"[\s/]", (value or "").strip("={}")) if len(word) > 1]
     assert any(name in err for name in named), f"{named} not in: {err}"
