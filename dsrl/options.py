@@ -36,8 +36,18 @@ def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text
     return parser
 
 
-def add_settings(parser: Parser, *sections: type[Strict], leave_out: tuple[str, ...] = ()) -> None:
-    """Add an option for each setting of the sections: `--learning-rate` for `learning_rate`."""
+def add_settings(
+    parser: Parser,
+    *sections: type[Strict],
+    leave_out: tuple[str, ...] = (),
+    default: str | None = None,
+) -> None:
+    """Add an option for each setting of the sections: `--learning-rate` for `learning_rate`.
+
+    Args:
+        leave_out: settings that get none.
+        default: what the help calls the default, where it is not that of the settings.
+    """
     names = {field.annotation: name for name, field in Settings.model_fields.items()}
     for section in sections:
         group = parser.add_argument_group(f"{names[section]} settings")
@@ -55,7 +65,9 @@ def add_settings(parser: Parser, *sections: type[Strict], leave_out: tuple[str, 
                 "--" + key.replace("_", "-"),
                 dest=f"{names[section]}.{key}",
                 default=argparse.SUPPRESS,
-                help=f"{field.description} (default: {field.default})".replace("%", "%%"),
+                help=f"{field.description} (default: {default or field.default})".replace(
+                    "%", "%%"
+                ),
                 **kwargs,
             )
 

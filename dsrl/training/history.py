@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
+from dsrl.evaluation.evaluate import Scores
 from dsrl.files import atomic_file
 
 Row = dict[str, float]
@@ -29,7 +31,7 @@ class History:
         self.folder = folder
         if folder is not None:
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
-            for title, text in texts.items():
+            for title, text in filter(itemgetter(1), texts.items()):
                 self._writer.add_text(title, text)
 
     def append(self, row: Row) -> None:
@@ -45,6 +47,12 @@ class History:
         self._writer.flush()
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         tqdm.write(f"epoch {row['epoch']}: {text}", file=sys.stderr)
+
+
+def summary(scores: Scores) -> Row:
+    """The figures that are followed during training."""
+    names = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")
+    return {name: getattr(scores, name) for name in names}
 
 
 def scores_of(rows: list[Row]) -> dict[str, float]:
