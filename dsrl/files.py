@@ -47,7 +47,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}{_suffix()}")
-    with _errors_that_name(path):
+    with errors_that_name(path):
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         OSError: the parent folder cannot be created or written, or the disk is full.
     """
     path = Path(path)
-    with _errors_that_name(path):
+    with errors_that_name(path):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "", str(path))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def make_folder(path: Path) -> None:
     Raises:
         OSError: it cannot be created.
     """
-    with _errors_that_name(path):
+    with errors_that_name(path):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -143,8 +143,8 @@ def _is_abandoned(path: Path, machine: str, process: int) -> bool:
 
 
 @contextmanager
-def _errors_that_name(path: Path) -> Iterator[None]:
-    """Let an error of writing name `path` instead of something temporary, and the cure."""
+def errors_that_name(path: Path) -> Iterator[None]:
+    """Let an error of writing name `path` instead of something beside it, and the cure."""
     try:
         yield
     except OSError as error:

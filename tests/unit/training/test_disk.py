@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import resource
 import shutil
 import subprocess
@@ -101,6 +102,21 @@ def test_a_training_whose_disk_becomes_full_goes_on_when_there_is_room(
         load_weights(folder / "final.weights").layers for folder in (disk / "stage1", trained[1])
     )
     assert all(torch.equal(layers[name], layer) for name, layer in expected.items())
+
+
+def test_a_disk_that_is_full_from_the_start(mount, prepared, tiny_settings, capsys):
+    """TensorBoard's thread meets it first."""
+    disk = mount("size=1m")
+    (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free))
+    with pytest.raises(SystemExit) as exit_:
+        main(["train", "--stage", "1", "--data", str(prepared), "--output", str(disk / "stage1"),
+              "--config", tiny_settings().model_dump_json()])  # fmt: skip
+    assert re.fullmatch(
+        rf"dsrl train: {disk}/stage1/(tensorboard|history\.csv): cannot be written: No space left "
+        "on device; make room and repeat the call",
+        str(exit_.value),
+    )
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_weights_and_histories_for_which_there_is_no_room_leave_the_old(mount, make_weights):
