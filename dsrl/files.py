@@ -123,7 +123,8 @@ def _remove_leftovers(folder: Path) -> None:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # another user's, it may be
+                    path.unlink()
 
 
 def _is_abandoned(path: Path, machine: str, process: int) -> bool:
