@@ -49,7 +49,7 @@ def test_a_file_cut_at_any_byte(contents, tmp_path, kind):
 
 @pytest.mark.parametrize("kind", KINDS)
 @settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     derandomize=True,
     database=None,
