@@ -6,6 +6,9 @@ What a command needs is imported when it is called, so that `dsrl --help` does n
 """
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from dsrl import __version__
 from dsrl.commands import data, evaluation, inference, training, weights
@@ -18,7 +21,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = build_parser()
     arguments = parser.parse_args(argv)
     try:
-        arguments.run(arguments)
+        with _quiet_threads():
+            arguments.run(arguments)
     except UsageError as error:
         arguments.parser.error(str(error))
     except KeyboardInterrupt:
@@ -29,11 +33,35 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as error:
         if arguments.debug:
             raise
-        expected = isinstance(error, (OSError, ValueError))
-        text = " ".join(str(error).split())
-        if not expected:
-            text = f"{type(error).__name__}: {text}; add --debug for the traceback"
-        sys.exit(f"dsrl {arguments.command}: {text}")
+        sys.exit(f"dsrl {arguments.command}: {_explain(error)}")
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Tell no failed write of a thread: TensorBoard's raises it again where the log is written to,
+    which is then told in one line."""
+    before = threading.excepthook
+
+    def tell(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            before(arguments)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _explain(error: Exception) -> str:
+    """One line about an error, which begins with the file that it is about, if there is one."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    text = " ".join(text.split())
+    if isinstance(error, (OSError, ValueError)):
+        return text
+    return f"{type(error).__name__}: {text}; add --debug for the traceback"
 
 
 def build_parser() -> Parser:

@@ -39,7 +39,7 @@ OutputStride = Annotated[
 class Strict(BaseModel):
     """A mapping whose keys are all known and whose values cannot be changed once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Data(Strict):
@@ -348,7 +348,7 @@ def parse(model: type[S], values: Any, source: str) -> S:
         return model.model_validate(values)
     except ValidationError as error:
         messages = [_message(model, problem) for problem in error.errors()]
-        raise ValueError(f"{source}: " + "; ".join(messages)) from None
+        raise ValueError(" ".join(f"{source}: {'; '.join(messages)}".split())) from None
 
 
 def _message(model: type[BaseModel], problem: Any) -> str:
@@ -391,7 +391,7 @@ def read_yaml(path: Path) -> Any:
 def _parse_yaml(text: str | bytes, source: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except Exception as error:  # what is tagged as a date or a number makes PyYAML raise anything
         raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
 
 
@@ -432,5 +432,6 @@ def _into_sections(values: Mapping[str, Any]) -> dict[str, Any]:
     moved = {key: value for key, value in values.items() if key not in sections}
     for key in values.keys() & sections.keys():
         section = moved.get(sections[key]) or {}
-        moved[sections[key]] = {**section, key: values[key]}
+        if isinstance(section, Mapping):  # what it is otherwise is told when it is validated
+            moved[sections[key]] = {**section, key: values[key]}
     return moved

@@ -36,8 +36,18 @@ def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text
     return parser
 
 
-def add_settings(parser: Parser, *sections: type[Strict], leave_out: tuple[str, ...] = ()) -> None:
-    """Add an option for each setting of the sections: `--learning-rate` for `learning_rate`."""
+def add_settings(
+    parser: Parser,
+    *sections: type[Strict],
+    leave_out: tuple[str, ...] = (),
+    default: str | None = None,
+) -> None:
+    """Add an option for each setting of the sections: `--learning-rate` for `learning_rate`.
+
+    Args:
+        leave_out: settings that get none.
+        default: what the help calls the default, where it is not that of the settings.
+    """
     names = {field.annotation: name for name, field in Settings.model_fields.items()}
     for section in sections:
         group = parser.add_argument_group(f"{names[section]} settings")
@@ -55,7 +65,9 @@ def add_settings(parser: Parser, *sections: type[Strict], leave_out: tuple[str, 
                 "--" + key.replace("_", "-"),
                 dest=f"{names[section]}.{key}",
                 default=argparse.SUPPRESS,
-                help=f"{field.description} (default: {field.default})".replace("%", "%%"),
+                help=f"{field.description} (default: {default or field.default})".replace(
+                    "%", "%%"
+                ),
                 **kwargs,
             )
 
@@ -82,18 +94,40 @@ def override(settings: Settings, arguments: Arguments) -> Settings:
     Raises:
         UsageError: an option has a value that cannot be.
     """
-    values = settings.model_dump()
+    values, given = settings.model_dump(), {}
     for option, value in vars(arguments).items():
         section, dot, key = option.partition(".")
         if dot:
             values[section][key] = value
+            given[option] = "--" + key.replace("_", "-")
     for key in ("seed", "description", "experiment_id"):
         if getattr(arguments, key, None) is not None:
             values[key] = getattr(arguments, key)
     try:
         return parse(Settings, values, "options")
     except ValueError as error:
-        raise UsageError(str(error)) from None
+        text = str(error).removeprefix("options: ")
+        for setting, option in given.items():
+            text = text.replace(setting, option)
+        raise UsageError(text) from None
+
+
+def whole_number(text: str) -> int:
+    """A number of things, from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; give 1 or more")
+    return int(text)
+
+
+def file_named(suffix: str) -> Callable[[str], Path]:
+    """A file to write whose name ends in `suffix`, for argparse."""
+
+    def check(text: str) -> Path:
+        if Path(text).suffix != suffix:
+            raise argparse.ArgumentTypeError(f"{text!r} should end in {suffix}")
+        return Path(text)
+
+    return check
 
 
 def add_config(parser: Parser) -> None:
@@ -107,7 +141,7 @@ def add_config(parser: Parser) -> None:
 
 def add_jobs(parser: Parser) -> None:
     cores = len(os.sched_getaffinity(0))
-    parser.add_argument("--jobs", type=int, default=cores, help="processes")
+    parser.add_argument("--jobs", type=whole_number, default=cores, help="processes")
 
 
 def add_dataset(parser: Parser) -> None:

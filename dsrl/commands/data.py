@@ -12,6 +12,7 @@ from dsrl.options import (
     add_jobs,
     add_settings,
     settings_from,
+    whole_number,
 )
 
 
@@ -83,7 +84,12 @@ def add_preprocess(commands: Any) -> None:
     parser.add_argument("--raw", type=Path, required=True, help="folder that `unpack` wrote")
     parser.add_argument("--dataset-split", default="train", help="train, val or test")
     parser.add_argument(
-        "--size", type=int, nargs=2, required=True, metavar=("H", "W"), help="of stored images"
+        "--size",
+        type=whole_number,
+        nargs=2,
+        required=True,
+        metavar=("H", "W"),
+        help="of stored images",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of the prepared data set"

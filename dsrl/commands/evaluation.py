@@ -4,7 +4,16 @@ plot-sweep."""
 from pathlib import Path
 from typing import Any
 
-from dsrl.options import Arguments, add_command, add_data, add_device, add_split, data_of_weights
+from dsrl.options import (
+    Arguments,
+    add_command,
+    add_data,
+    add_device,
+    add_split,
+    data_of_weights,
+    file_named,
+    whole_number,
+)
 
 
 def add_commands(commands: Any) -> None:
@@ -28,9 +37,12 @@ def add_benchmark(commands: Any) -> None:
     add_data(parser, "weights")
     add_split(parser)
     parser.add_argument(
-        "--output", type=Path, default=Path("outputs/benchmark.txt"), help="a CSV goes beside it"
+        "--output",
+        type=file_named(".txt"),
+        default=Path("outputs/benchmark.txt"),
+        help="text file to write; a CSV goes beside it",
     )
-    parser.add_argument("--latency-runs", type=int, default=20, help="timed passes")
+    parser.add_argument("--latency-runs", type=whole_number, default=20, help="timed passes")
     parser.add_argument("--experiment", default="", help="name of the row's experiment")
     parser.add_argument("--seed", type=int, help="that of the training, for the row")
     add_device(parser)
@@ -55,7 +67,12 @@ def benchmark(arguments: Arguments) -> None:
 def add_table(commands: Any) -> None:
     parser = add_command(commands, "table", table, "merge benchmarks into the results table")
     parser.add_argument("benchmarks", type=Path, nargs="+", metavar="CSV", help="in row order")
-    parser.add_argument("--output", type=Path, required=True, help="a CSV goes beside it")
+    parser.add_argument(
+        "--output",
+        type=file_named(".txt"),
+        required=True,
+        help="text file to write; a CSV goes beside it",
+    )
 
 
 def table(arguments: Arguments) -> None:
@@ -71,7 +88,9 @@ def add_plot_examples(commands: Any) -> None:
     parser.add_argument("weights", type=Path, nargs="+", metavar="WEIGHTS", help="a column each")
     add_data(parser, "weights")
     add_split(parser)
-    parser.add_argument("--count", type=int, default=4, help="images, spread over the split")
+    parser.add_argument(
+        "--count", type=whole_number, default=4, help="images, spread over the split"
+    )
     parser.add_argument("--output", type=Path, required=True, help="picture to write")
     add_device(parser)
 

@@ -11,6 +11,7 @@ from dsrl.options import (
     add_device,
     add_split,
     data_of_weights,
+    file_named,
 )
 
 
@@ -26,7 +27,9 @@ def add_test(commands: Any) -> None:
     parser.add_argument("--image-file", type=Path, required=True, metavar="FILE", help="any image")
     add_weights(parser)
     parser.add_argument(
-        "--output", type=Path, help="picture to write (default: outputs/<name of the image>.png)"
+        "--output",
+        type=file_named(".png"),
+        help="picture to write (default: outputs/<name of the image>.png)",
     )
     add_device(parser)
 
@@ -50,7 +53,8 @@ def add_predict(commands: Any) -> None:
         type=Path,
         nargs="*",
         metavar="IMAGE",
-        help="files, folders of them, or animations (GIF, WebP, APNG); of none, a prepared split",
+        help="files, folders of them, animations (GIF, WebP, APNG) or films (MP4, AVI, MOV, MKV, "
+        "WebM), frame by frame; of none, a prepared split",
     )
     add_weights(parser)
     add_data(parser, "weights")

@@ -68,7 +68,7 @@ def add_resume_train(commands: Any) -> None:
         help="in the folder `checkpoints` of the stage's folder, which is written to",
     )
     parser.add_argument("--data", type=Path, help="prepared data set, if it has been moved")
-    add_settings(parser, Resources)
+    add_settings(parser, Resources, default="as in the checkpoint")
 
 
 def resume_train(arguments: Arguments) -> None:

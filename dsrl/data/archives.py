@@ -15,7 +15,7 @@ from typing import BinaryIO
 from tqdm import tqdm
 
 from dsrl.data.labels import DatasetDescription
-from dsrl.files import atomic_directory, atomic_file
+from dsrl.files import atomic_directory, atomic_file, make_folder
 
 CHUNK = 2**20
 TIMEOUT = 60  # seconds without an answer
@@ -51,7 +51,7 @@ def unpack(archives: Sequence[Path], output: Path) -> None:
     _refuse_files_as_folders(taken)
     size = sum(info.file_size for _, infos in members for info in infos)
     output = Path(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(output.parent)
     if size > (free := shutil.disk_usage(output.parent).free):
         raise ValueError(
             f"{', '.join(str(path) for path, _ in members)}: unpacking into {output} takes "

@@ -69,6 +69,6 @@ def read_manifest(folder: Path) -> Manifest:
         raise FileNotFoundError(f"{path} does not exist; prepare the split with `dsrl preprocess`")
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}; prepare the split again") from None
     return parse(Manifest, values, str(path))

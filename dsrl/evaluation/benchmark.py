@@ -13,8 +13,7 @@ from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
 from dsrl.evaluation.complexity import flops, latency, parameters
 from dsrl.evaluation.evaluate import EVALUATION_BATCH, Scores, evaluate
-from dsrl.evaluation.table import format_tables
-from dsrl.files import atomic_file, write_text
+from dsrl.evaluation.table import format_tables, write_tables
 from dsrl.models.dsrl import DSRL
 from dsrl.training.distributed import set_up_device
 from dsrl.training.guards import explained_faults
@@ -78,9 +77,7 @@ def benchmark(
             }
         ]
     frame = pd.DataFrame(rows)
-    with atomic_file(output.with_suffix(".csv")) as temporary:
-        frame.to_csv(temporary, index=False)
-    write_text(output, format_tables([frame]))
+    write_tables(frame, format_tables([frame]), output)
 
 
 def most_frequent_class(data: Path, split: PreparedSplit) -> int:

@@ -5,36 +5,58 @@ from pathlib import Path
 
 import pandas as pd
 
-from dsrl.files import atomic_file, write_text
+from dsrl.files import atomic_file
+
+# Of a benchmark's CSV, what the table shows.
+COLUMNS = (
+    *("experiment", "seed", "type", "dataset", "split", "images", "network", "encoder", "sizes"),
+    *("device", "versions"),
+    *("date", "best_epoch", "pixel_accuracy", "mean_iou", "mean_iou_per_image", "mean_iou_native"),
+    *("cross_entropy", "baseline_class", "baseline_pixel_accuracy", "baseline_mean_iou"),
+    *("parameters", "gflops", "latency_ms"),
+)
 
 # What rows of a table may differ in beside stage and seed; where they do, it becomes a column.
 VARYING = ("experiment", "network", "encoder", "sizes")
 
 
-def read_rows(paths: Sequence[Path]) -> list[pd.DataFrame]:
-    """Read the CSV files that `dsrl benchmark` wrote; one without rows becomes an empty frame.
+def read_csv(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
+    """Read a CSV file with at least these columns; one without rows may be without columns.
+
+    Args:
+        what: what it should be, for the message.
 
     Raises:
-        ValueError: a file is no CSV.
+        OSError, ValueError: it cannot be read, or is something else; one line names it.
     """
-    frames = []
-    for path in paths:
-        try:
-            frames.append(pd.read_csv(path))
-        except pd.errors.EmptyDataError:
-            frames.append(pd.DataFrame())
-        except (pd.errors.ParserError, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not a CSV file of `dsrl benchmark`: {error}") from None
-    return frames
+    try:
+        frame = pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+    except ValueError as error:  # ParserError and UnicodeDecodeError are some
+        raise ValueError(f"{path}: not {what}: {error}") from None
+    if missing := [column for column in columns if column not in frame]:
+        raise ValueError(f"{path}: not {what}: it has no column '{missing[0]}'")
+    return frame
+
+
+def read_scores(path: Path) -> pd.DataFrame:
+    """Read a CSV file of `dsrl benchmark` or `dsrl table`; see `read_csv`."""
+    return read_csv(path, COLUMNS, "a CSV file of `dsrl benchmark`")
 
 
 def write_table(paths: Sequence[Path], output: Path) -> None:
     """Merge benchmark CSVs into `output` (text) and a CSV of the same name beside it."""
-    frames = read_rows(paths)
+    frames = [read_scores(path) for path in paths]
     rows = [frame for frame in frames if len(frame)]
-    with atomic_file(output.with_suffix(".csv")) as temporary:
-        (pd.concat(rows) if rows else pd.DataFrame()).to_csv(temporary, index=False)
-    write_text(output, format_tables(frames))
+    write_tables(pd.concat(rows) if rows else pd.DataFrame(), format_tables(frames), output)
+
+
+def write_tables(frame: pd.DataFrame, text: str, output: Path) -> None:
+    """Write `text` to `output` and `frame` to a CSV of the same name beside it, both or none."""
+    with atomic_file(output) as text_file, atomic_file(output.with_suffix(".csv")) as csv_file:
+        text_file.write_text(text, encoding="utf-8")
+        frame.to_csv(csv_file, index=False)
 
 
 def format_tables(frames: Sequence[pd.DataFrame]) -> str:

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 
 from dsrl.config import STAGE_NAMES
-from dsrl.evaluation.table import class_columns, read_rows
+from dsrl.evaluation.table import class_columns, read_csv, read_scores
 from dsrl.inference.visualise import save_figure
 
 
@@ -29,7 +29,9 @@ def plot_curves(histories: Sequence[Path], output: Path) -> None:
         "val_mean_iou": "mean IoU on val",
     }
     for stage, path in enumerate(histories, start=1):
-        history = pd.read_csv(path)
+        history = read_csv(path, ["epoch", *panels], "a history of `dsrl train`")
+        if history.empty:
+            raise ValueError(f"{path}: a history without epochs; train first")
         for (column, title), ax in zip(panels.items(), axes.flat, strict=True):
             ax.set_title(title, fontsize=10)
             ax.set_xlabel("epoch")
@@ -121,7 +123,7 @@ def plot_sweep(benchmark: Path, output: Path) -> None:
 
 
 def _scored(path: Path) -> pd.DataFrame:
-    (rows,) = read_rows([path])
+    rows = read_scores(path)
     if rows.empty:
         raise ValueError(f"{path}: no scores to picture; the split has no labelled images")
     return rows

@@ -47,10 +47,11 @@ def export(weights_path: Path, output: Path) -> None:
     module = InferenceNetwork(network, transform.mean, transform.std).eval()
     # Two images, as a batch of one would be taken for a constant.
     images = torch.zeros(2, 3, *transform.input_size)
-    program = torch.export.export(
-        module, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
-    )
     info = json.dumps(weights.info.model_dump(mode="json"))
-    # To an open file, as torch.export.save wants the suffix that the temporary name has not.
+    # To an open file, as torch.export.save wants the suffix that the temporary name has not. Opened
+    # first, as a place that cannot be written should be told before the time is spent.
     with atomic_file(output) as temporary, temporary.open("wb") as file:
+        program = torch.export.export(
+            module, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
+        )
         torch.export.save(program, file, extra_files={"info.json": info})

@@ -1,4 +1,4 @@
-"""Predictions for image files, folders, animations and prepared splits, written as pictures."""
+"""Predictions for image files, folders, films and prepared splits, written as pictures."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -6,14 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, ImageSequence
+from PIL import Image
 from tqdm import tqdm
 
 from dsrl.data.dataset import PreparedSplit
-from dsrl.data.images import DAMAGE, to_rgb
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.transforms import resize_labels
 from dsrl.files import atomic_file
+from dsrl.inference.frames import files_in, list_frames
 from dsrl.inference.visualise import colour
 from dsrl.training.distributed import set_up_device
 from dsrl.training.guards import explained_faults
@@ -71,8 +71,6 @@ def predict(predictor: Predictor, pictures: Iterator[Picture], output: Path, for
         encoded = encode(predictor(image, size), predictor.classes, form)
         with atomic_file(output / file) as temporary:
             Image.fromarray(encoded).save(temporary, "PNG")
-    if not written:
-        raise ValueError("no image was found to predict")
 
 
 def file_name(name: str, form: str) -> str:
@@ -93,49 +91,27 @@ def encode(labels: np.ndarray, classes: Sequence[ClassInfo], form: str) -> np.nd
 
 
 def pictures_of_split(data: Path, split_name: str) -> Iterator[Picture]:
-    """The images of a prepared split; predictions have the size of the label files."""
+    """The images of a prepared split; predictions have the size of the label files.
+
+    Raises:
+        OSError, ValueError: there is no such split, or it is empty.
+    """
     split = PreparedSplit(data, split_name)
+    if not len(split):
+        raise ValueError(f"{split.folder}: holds no images; choose another --dataset-split")
     for image, sample in zip(split.images, split.manifest.samples, strict=True):
         yield Picture(sample.name, image, sample.native_size)
 
 
 def pictures_of_files(paths: Sequence[Path]) -> Iterator[Picture]:
-    """The frames of image files; a folder stands for the images in it. Of an animation (GIF, WebP,
-    APNG), every frame comes, numbered.
+    """The frames of image files; a folder stands for the images and films in it. Of an animation
+    (GIF, WebP, APNG) or a film, every frame comes, numbered.
 
     Raises:
         OSError, ValueError: there is no such file, or it is no image.
     """
     for path in paths:
-        for file in _images_in(path) if path.is_dir() else [path]:
+        for file in files_in(path) if path.is_dir() else [path]:
             for number, image in list_frames(file):
                 name = file.stem if number is None else f"{file.stem}_{number:06d}"
                 yield Picture(name, image, (image.shape[0], image.shape[1]))
-
-
-def _images_in(folder: Path) -> list[Path]:
-    known = Image.registered_extensions()
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
-
-
-def list_frames(path: Path) -> Iterator[tuple[int | None, np.ndarray]]:
-    """The frames of an animation, numbered, or the only one of another image file, upright (as
-    its EXIF orientation says), as uint8 (h, w, 3).
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read as an image.
-    """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path}: no such file")
-    try:
-        with Image.open(path) as image:
-            # Other formats with several frames hold pages or previews.
-            animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1
-            if not animated:
-                yield None, np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-                return
-            for number, frame in enumerate(ImageSequence.Iterator(image)):
-                yield number, np.asarray(to_rgb(frame))
-    except DAMAGE as error:
-        raise ValueError(f"{path}: unreadable as an image ({error})") from None

@@ -10,7 +10,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 from dsrl.data.manifest import ClassInfo
 from dsrl.files import atomic_file
-from dsrl.inference.predict import Predictor, list_frames
+from dsrl.inference.frames import list_frames
+from dsrl.inference.predict import Predictor
 from dsrl.inference.visualise import colour
 
 PANEL = (320, 1024)  # smallest and largest width of a panel

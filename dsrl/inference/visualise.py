@@ -89,7 +89,14 @@ def _save_sheet(columns: dict[str, np.ndarray], classes: Sequence[ClassInfo], ou
 
 
 def save_figure(figure: plt.Figure, output: Path) -> None:
-    """Write a figure in the format of the file's suffix, atomically, and close it."""
+    """Write a figure in the format of the file's suffix, atomically, and close it.
+
+    Raises:
+        OSError, ValueError: the file cannot be written, or there is no such format.
+    """
+    known = figure.canvas.get_supported_filetypes()
+    if output.suffix.removeprefix(".") not in {"", *known}:
+        raise ValueError(f"{output}: no format of pictures; choose one of {', '.join(known)}")
     with atomic_file(output) as temporary:
         figure.savefig(temporary, format=output.suffix.removeprefix(".") or "png", dpi=120)
     plt.close(figure)

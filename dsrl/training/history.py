@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
@@ -10,7 +11,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from dsrl.files import atomic_file
+from dsrl.evaluation.evaluate import Scores
+from dsrl.files import atomic_file, errors_that_name
 
 Row = dict[str, float]
 
@@ -28,9 +30,10 @@ class History:
         self.rows = rows
         self.folder = folder
         if folder is not None:
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
-            for title, text in texts.items():
-                self._writer.add_text(title, text)
+            with errors_that_name(folder / "tensorboard"):
+                self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
+                for title, text in filter(itemgetter(1), texts.items()):
+                    self._writer.add_text(title, text)
 
     def append(self, row: Row) -> None:
         """Add the row of an epoch and, in the process that writes, tell it to the user."""
@@ -40,11 +43,18 @@ class History:
         with atomic_file(self.folder / "history.csv") as temporary:
             pd.DataFrame(self.rows).to_csv(temporary, index=False)
         values = {name: value for name, value in row.items() if name != "epoch"}
-        for name, value in values.items():
-            self._writer.add_scalar(name, value, int(row["epoch"]))
-        self._writer.flush()
+        with errors_that_name(self.folder / "tensorboard"):
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, int(row["epoch"]))
+            self._writer.flush()
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         tqdm.write(f"epoch {row['epoch']}: {text}", file=sys.stderr)
+
+
+def summary(scores: Scores) -> Row:
+    """The figures that are followed during training."""
+    names = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")
+    return {name: getattr(scores, name) for name in names}
 
 
 def scores_of(rows: list[Row]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """The parts that a training is put together from."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -8,13 +9,28 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from dsrl.config import Settings
-from dsrl.data.dataset import TrainingSample, TrainingSet
+from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
 from dsrl.training import distributed
 from dsrl.training.interrupt import ignore_sigterm
 from dsrl.training.sampler import EpochSampler
 from dsrl.training.start import Start
+
+
+def open_split(data: Path, name: str) -> PreparedSplit:
+    """A prepared split to train or to validate on.
+
+    Raises:
+        OSError, ValueError: there is none, or none of its pixels has a label.
+    """
+    split = PreparedSplit(data, name)
+    if not any(split.manifest.class_pixels):
+        raise ValueError(
+            f"{split.folder}: no pixel has a label, and a training needs labels in train to learn "
+            "from and in val to find the best epoch by; prepare a split that has some"
+        )
+    return split
 
 
 def build_loader(

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor
 
 from dsrl.config import STAGE_NAMES, Settings
-from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
+from dsrl.data.dataset import TrainingSample, TrainingSet
 from dsrl.data.transforms import normalise
-from dsrl.evaluation.evaluate import Scores, evaluate
+from dsrl.evaluation.evaluate import evaluate
+from dsrl.files import make_folder
 from dsrl.losses import Losses, objective
-from dsrl.training import distributed
+from dsrl.training import distributed, setup
 from dsrl.training.checkpoint import CheckpointFolder, restore_random_states
 from dsrl.training.guards import LossWatch, all_finite, explained_faults
-from dsrl.training.history import History, Progress, Row, scores_of
+from dsrl.training.history import History, Progress, Row, scores_of, summary
 from dsrl.training.interrupt import Stopped, StopRequest
 from dsrl.training.schedule import poly
-from dsrl.training.setup import batch_norms, build_loader, build_network, optimiser, parallelise
 from dsrl.training.start import Start, check_fits
 from dsrl.training.weights import Weights, WeightsInfo, compare_layers, save_weights
 
@@ -49,11 +49,11 @@ class Trainer:
         self.settings, self.stage, self.device, self.stop = settings, stage, device, stop
         self.data, self.output = Path(data), Path(output)
         self.training = settings.training_of(stage)
-        self.train_split, self.val_split = PreparedSplit(data, "train"), PreparedSplit(data, "val")
+        self.train_split, self.val_split = (setup.open_split(data, n) for n in ("train", "val"))
         self.dataset = TrainingSet(
             self.train_split, settings.data.output_size, settings.augmentation, settings.seed
         )
-        self.loader, self.sampler = build_loader(
+        self.loader, self.sampler = setup.build_loader(
             self.dataset, settings, self.training.batch_size, device
         )
         self.steps = self.training.epochs * len(self.loader)
@@ -65,10 +65,12 @@ class Trainer:
         self.history: list[Row] = []
 
         torch.manual_seed(settings.seed)
-        self.network = build_network(settings, stage, self.train_split.manifest.classes, start)
+        self.network = setup.build_network(
+            settings, stage, self.train_split.manifest.classes, start
+        )
         self.network.to(device)
-        self.parallel = parallelise(self.network, settings, device)
-        self.optimizer = optimiser(self.network, settings, stage)
+        self.parallel = setup.parallelise(self.network, settings, device)
+        self.optimizer = setup.optimiser(self.network, settings, stage)
         self.checkpoints = CheckpointFolder(
             self.output / "checkpoints", settings.resources.checkpoint_history
         )
@@ -86,6 +88,7 @@ class Trainer:
         if state is not None:
             self.restore(state, str(self.checkpoints.latest))
         elif distributed.is_main():
+            make_folder(self.output)
             self.checkpoints.clear()
 
     def restore(self, state: dict[str, Any], source: str) -> None:
@@ -119,7 +122,6 @@ class Trainer:
         """Train the epochs that are left, then write what the stage is for."""
         main, epochs = distributed.is_main(), self.training.epochs
         texts = {"description": self.settings.description, "id": self.settings.experiment_id}
-        texts = {name: text for name, text in texts.items() if text}
         history = History(self.output if main else None, self.history, texts)
         title = f"stage {self.stage} ({STAGE_NAMES[self.stage]})"
         done = self.epoch * len(self.loader) + self.step
@@ -179,7 +181,7 @@ class Trainer:
     def _train_mode(self) -> None:
         self.parallel.train()
         if self.training.freeze_batch_norm:
-            for module in batch_norms(self.network):
+            for module in setup.batch_norms(self.network):
                 module.eval()
 
     def _set_learning_rate(self) -> float:
@@ -221,10 +223,10 @@ class Trainer:
             layers = self.network.state_dict()
             self.best = {
                 "epoch": self.epoch + 1,
-                "scores": _summary(scores),
+                "scores": summary(scores),
                 "layers": {name: layer.to("cpu", copy=True) for name, layer in layers.items()},
             }
-        return {f"val_{name}": value for name, value in _summary(scores).items()}
+        return {f"val_{name}": value for name, value in summary(scores).items()}
 
     def _stopped_early(self) -> bool:
         patience = self.training.early_stopping
@@ -299,9 +301,3 @@ class Trainer:
             experiment_id=self.settings.experiment_id,
             description=self.settings.description,
         )
-
-
-def _summary(scores: Scores) -> dict[str, float]:
-    """The figures that are followed during training."""
-    names = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")
-    return {name: getattr(scores, name) for name in names}

@@ -2,15 +2,19 @@
 
 import errno
 import pickle
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import AllowInfNan
 from torch import Tensor
 
 from dsrl.config import STAGES, Model, Size, Strict, parse
+from dsrl.data.archives import DAMAGE
 from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.data.transforms import InputTransform
 from dsrl.files import atomic_file
@@ -33,7 +37,7 @@ class WeightsInfo(Strict):
     std: Triple
     input_size: Size
     epoch: int
-    scores: dict[str, float]
+    scores: dict[str, Annotated[float, AllowInfNan(True)]]
     experiment_id: str = ""
     description: str = ""
 
@@ -62,14 +66,15 @@ def load_any(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of damaged files; an error follows
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # bytes that are no pickle make the unpickler raise anything
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             raise
-        reason = "truncated or no file of PyTorch's"
+        reason = "truncated, damaged or no file of PyTorch's"
         if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
             reason = "it holds Python objects that could run code, so it was not opened"
-        raise ValueError(f"{path}: cannot be loaded: {reason}") from error
+        raise ValueError(f"{path}: cannot be loaded: {reason}; get or make it again") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path}: holds a {type(content).__name__}, not a dictionary")
     return content
@@ -91,13 +96,31 @@ def load(path: Path, *kinds: str) -> dict[str, Any]:
             f"{path}: is of format {content.get('format')}, written by another version; "
             f"this one reads format {FORMAT}"
         )
+    _check_checksums(path)
     return content
+
+
+def _check_checksums(path: Path) -> None:
+    """PyTorch writes a checksum of each tensor, and does not look at it when it loads."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except DAMAGE as error:
+        raise ValueError(f"{path}: damaged ({error}); get or make it again") from None
+    if damaged:
+        raise ValueError(f"{path}: damaged: wrong checksum of {damaged}; get or make it again")
 
 
 def save(path: Path, content: Mapping[str, Any]) -> None:
     """Write `content` with `torch.save`, atomically."""
-    with atomic_file(path) as temporary:
-        torch.save(dict(content), temporary)
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
+        try:
+            torch.save(dict(content), file)
+        except RuntimeError as error:
+            # Where the disk refuses a write, PyTorch raises an error of its own above that one.
+            if isinstance(error.__context__, OSError):
+                raise error.__context__ from None
+            raise
 
 
 def save_weights(path: Path, weights: Weights) -> None:

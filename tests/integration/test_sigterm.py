@@ -3,24 +3,28 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
 import torch
 
 ROOT = Path(__file__).parents[2]
 
 
-def terminate(line: list[str], output: Path) -> tuple[int, str]:
+def terminate(
+    line: list[str], output: Path, extra: dict[str, str] | None = None
+) -> tuple[int, str]:
     """Start a training, send SIGTERM to its process group when it has a checkpoint; the exit code
     and what it told. It has ten seconds to leave."""
     running = subprocess.Popen(
         line,
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(extra or {})},
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
@@ -49,6 +53,50 @@ def test_sigterm_leaves_within_seconds_with_a_code_of_its_own_and_goes_on(
     state = torch.load(last.split()[-1], weights_only=True)
     assert (output / "checkpoints/latest").read_text().strip() == Path(last.split()[-1]).name
     assert 0 < state["epoch"] < 500
+
+
+@pytest.mark.slow
+def test_sigterm_to_torchrun_leaves_a_checkpoint_and_the_code_of_torchrun(
+    prepared: Path, tiny_settings, tmp_path: Path
+) -> None:
+    settings = json.dumps(tiny_settings(epochs=500).model_dump(mode="json"))
+    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    line += ["-m", "dsrl", "train", "--stage", "1", "--data", str(prepared)]
+    code, told = terminate([*line, "--config", settings, "--output", str(tmp_path)], tmp_path)
+    assert code == 1
+    assert told.count("stopped by SIGTERM; repeat the call to go on from") == 1
+    latest = tmp_path / "checkpoints" / (tmp_path / "checkpoints/latest").read_text().strip()
+    assert len(torch.load(latest, weights_only=True)["sums"]) == 2, "of both processes"
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_several_processes_ends_all_with_the_code_to_requeue_on(
+    prepared: Path, tiny_settings, tmp_path: Path
+) -> None:
+    """Processes that were started without torchrun, as `srun` does."""
+    settings = json.dumps(tiny_settings(epochs=500).model_dump(mode="json"))
+    line = [sys.executable, "-m", "dsrl", "train", "--stage", "1", "--data", str(prepared)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free.getsockname()[1])}
+    other = subprocess.Popen(
+        [*line, "--config", settings, "--output", str(tmp_path)],
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **address, **process(1)},
+    )
+    try:
+        code, told = terminate(
+            [*line, "--config", settings, "--output", str(tmp_path)],
+            tmp_path,
+            {**address, **process(0)},
+        )
+        assert (code, other.wait(timeout=10)) == (os.EX_TEMPFAIL, os.EX_TEMPFAIL), told
+    finally:
+        other.kill()
+
+
+def process(rank: int) -> dict[str, str]:
+    return {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
 
 
 def test_sigterm_ends_a_script_that_does_not_catch_it(

@@ -82,7 +82,7 @@ def test_help_imports_no_torch():
         (("train", "--data", "d", "--stage", "1", "--scale", "2", "1"), "scale"),
         (("train", "--data", "d", "--stage", "1", "--seed", "-1"), "seed"),
         (("train", "--data", "d", "--stage", "1", "--upsampler", "cubic"), "upsampler"),
-        (("demo-data", "--train-images", "0"), "train_images"),
+        (("demo-data", "--train-images", "0"), "--train-images: "),
         (("benchmark", "--weights", "w", "--data", "d", "--device", "tpu"), "--device"),
     ],
 )

@@ -1,13 +1,15 @@
 """What was on disk survives whatever happens while the new is written."""
 
+import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from dsrl.files import atomic_directory, atomic_file, write_text
+from dsrl.files import MACHINE, atomic_directory, atomic_file, write_text
 
 KILLED = """
 import os, signal, sys
@@ -33,6 +35,45 @@ def test_a_file_is_created_with_its_folder_and_replaced(tmp_path):
     assert tree(tmp_path) == {"new": "/", "new/file": "ä"}
     write_text(path, "b")
     assert tree(tmp_path) == {"new": "/", "new/file": "b"}
+
+
+@pytest.mark.parametrize("kind", ["file", "directory"])
+def test_what_killed_processes_left_is_removed_by_the_next_that_writes_there(tmp_path, kind):
+    for name in ("a", "b"):
+        line = [sys.executable, "-c", KILLED, str(tmp_path / name), kind]
+        assert subprocess.run(line, timeout=60).returncode == -signal.SIGKILL
+    assert any(name.endswith(".tmp") for name in tree(tmp_path))
+    write_text(tmp_path / "c", "new")
+    assert tree(tmp_path) == {"c": "new"}
+
+
+def test_what_may_still_be_written_stays(tmp_path):
+    """By this process, by one on another machine, or by nobody's rules."""
+    gone = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    elsewhere = f"{int(MACHINE, 16) ^ 1:08x}"
+    keep = [f".a.{MACHINE}-{os.getpid()}.tmp", f".b.{elsewhere}-{gone}.tmp", ".c.tmp", "d.tmp"]
+    for name in [*keep, f".old.{elsewhere}-{gone}.tmp"]:
+        (tmp_path / name).write_text("half")
+    os.utime(tmp_path / f".old.{elsewhere}-{gone}.tmp", (0, time.time() - 25 * 3600))
+    write_text(tmp_path / "new", "new")
+    assert tree(tmp_path).keys() == {*keep, "new"}
+
+
+def test_a_folder_in_the_way_of_a_file_and_the_reverse_are_kept(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises(IsADirectoryError, match="a folder has this"),
+        atomic_file(tmp_path / "folder"),
+    ):
+        pytest.fail("should be told before the work is done")
+    with (
+        pytest.raises(NotADirectoryError, match="choose another place"),
+        atomic_directory(tmp_path / "file"),
+    ):
+        pytest.fail("should be told before the work is done")
+    assert tree(tmp_path) == {"folder": "/", "file": "mine"}
 
 
 def test_nothing_shows_at_the_path_before_the_end(tmp_path):

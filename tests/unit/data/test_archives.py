@@ -2,13 +2,16 @@
 
 import stat
 import struct
+import tarfile
 import threading
 import zipfile
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
+from dsrl.cli import main
 from dsrl.data import archives
 from dsrl.data.archives import download, missing_archive_message, unpack
 from dsrl.data.labels import load_description
@@ -152,6 +155,31 @@ def test_too_little_disk_space(tmp_path, monkeypatch):
 def test_unsupported_compression(tmp_path):
     path = make(tmp_path / "a.zip", [("x", bytes(1000))], zipfile.ZIP_LZMA)
     assert "'x' is compressed by a method" in refused(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    "kind", [tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.SYMTYPE, tarfile.REGTYPE]
+)
+def test_tar_files_are_not_taken(tmp_path, kind):
+    """With a device in it, a link out of the target, or a path that leaves it."""
+    path = tmp_path / "a.tar"
+    with tarfile.open(path, "w") as archive:
+        member = tarfile.TarInfo("../evil" if kind == tarfile.REGTYPE else "evil")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    assert "not a complete zip file" in refused(tmp_path, path)
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "good"])
+def test_a_refused_archive_is_a_failure_of_one_line(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(UserWarning, match="Duplicate name") if name == "good" else nullcontext():
+        make(tmp_path / "a.zip", [("good", b"x"), (name, b"evil")])
+    before = tree(tmp_path)
+    with pytest.raises(SystemExit, match=r"^dsrl unpack: a\.zip: refused because") as exit_:
+        main(["unpack", "a.zip", "--output", "raw"])
+    assert "\n" not in str(exit_.value)
+    assert tree(tmp_path) == before
 
 
 def test_a_missing_archive(tmp_path):

@@ -1,5 +1,9 @@
 """Pictures of predictions: right sizes, values and names, whatever the image file is."""
 
+import struct
+from pathlib import Path
+
+import av
 import numpy as np
 import pytest
 import torch
@@ -8,7 +12,8 @@ from PIL import Image
 from dsrl.cli import main
 from dsrl.data.dataset import PreparedSplit
 from dsrl.inference import sheet
-from dsrl.inference.predict import Predictor, list_frames
+from dsrl.inference.frames import list_frames
+from dsrl.inference.predict import Predictor
 from dsrl.training.weights import build_network, load_weights
 
 
@@ -116,6 +121,75 @@ def test_files_folders_and_animations(weights, tmp_path):
     assert sorted(path.name for path in output.iterdir()) == names
     with Image.open(output / "b.png") as picture:
         assert (picture.mode, picture.size) == ("RGB", (30, 20))
+
+
+def make_film(path: Path, frames: int) -> None:
+    """A film of 64x32 pixels, red on the left and growing green on the right."""
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("libvpx" if path.suffix == ".webm" else "mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for number in range(frames):
+            pixels = np.zeros((32, 64, 3), np.uint8)
+            pixels[:, :32, 0], pixels[:, 32:, 1] = 250, 40 * number
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        film.mux(stream.encode())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".MP4"])
+def test_films_are_read_frame_by_frame(tmp_path, suffix):
+    path = tmp_path / f"film{suffix}"
+    make_film(path, 5)
+    frames = list_frames(path)
+    assert next(frames)[0] == 0  # before the others are decoded
+    rest = list(frames)
+    assert [number for number, _ in rest] == [1, 2, 3, 4]
+    for number, image in rest:
+        assert (image.shape, image.dtype) == ((32, 64, 3), np.uint8)
+        assert np.abs(image[:, 4:28].mean((0, 1)) - [250, 0, 0]).max() < 20
+        assert np.abs(image[:, 36:60].mean((0, 1)) - [0, 40 * number, 0]).max() < 20
+
+
+def test_a_film_of_a_telephone_held_upright_is_turned(tmp_path):
+    path = tmp_path / "film.mp4"
+    make_film(path, 2)
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # turned by 90 degrees to the right
+    one = 1 << 16
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 32 * one, 0, 1 << 30)
+    path.write_bytes(content)
+    _, image = next(list_frames(path))
+    assert image.shape == (64, 32, 3)
+    assert image[4:28].mean((0, 1))[0] > 200 > 50 > image[36:60].mean((0, 1))[0], "red is on top"
+
+
+def test_predictions_of_a_film_are_numbered(weights, tmp_path):
+    (tmp_path / "in").mkdir()
+    make_film(tmp_path / "in" / "film.mp4", 3)
+    output = tmp_path / "out"
+    main(["predict", "--weights", weights, "--output", str(output), str(tmp_path / "in")])
+    assert sorted(p.name for p in output.iterdir()) == [f"film_00000{k}.png" for k in range(3)]
+    with Image.open(output / "film_000002.png") as picture:
+        assert (picture.mode, picture.size) == ("RGB", (64, 32))
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 0.5, 0.9])
+def test_what_is_no_film_is_named(weights, tmp_path, cut):
+    path = tmp_path / "film.mp4"
+    make_film(path, 3)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(cut * len(content)) if isinstance(cut, float) else cut])
+    with pytest.raises(SystemExit, match=r"film\.mp4: unreadable as a film \(.*get or make it"):
+        main(["predict", "--weights", weights, "--output", str(tmp_path / "out"), str(path)])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_playlist_is_no_film(tmp_path):
+    """FFmpeg would open the files that it names."""
+    make_film(tmp_path / "other.mp4", 1)
+    path = tmp_path / "film.mp4"
+    path.write_text("ffconcat version 1.0\nfile other.mp4\n")
+    with pytest.raises(ValueError, match=r"film\.mp4: unreadable as a film"):
+        list(list_frames(path))
 
 
 def test_two_images_of_one_name_are_refused(weights, tmp_path, capsys):

@@ -17,10 +17,9 @@ from dsrl.training import checkpoint
 folder = checkpoint.CheckpointFolder(sys.argv[1])
 folder.save({"identity": {}, "epoch": 1, "step": 0})
 write = torch.save
-def killed(content, path):
-    write(content, path)
-    with open(path, "r+b") as file:
-        file.truncate(100)
+def killed(content, file):
+    write(content, file)
+    file.truncate(100)
     os.kill(os.getpid(), signal.SIGKILL)
 torch.save = killed
 folder.save({"identity": {}, "epoch": 2, "step": 0})

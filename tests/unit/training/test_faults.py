@@ -1,6 +1,7 @@
 """Faults of a running training are told in one line, in terms of what can be changed."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -32,6 +33,28 @@ def test_loss_that_is_no_number_names_step_images_and_checkpoint(
     assert ", ".join(samples[i].name for i in batches[-1]) in str(error.value)
     assert f"last good checkpoint is {tmp_path}/checkpoints/epoch1.checkpoint" in str(error.value)
     assert not (tmp_path / "final.weights").exists()
+
+
+def test_a_training_that_diverges_is_stopped(prepared, tiny_settings, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"in step \d of epoch 1, on the images demostadt_"
+    ) as error:
+        train_stage(tiny_settings(learning_rate=1e30), 1, prepared, tmp_path)
+    assert "lower the learning rate" in str(error.value)
+    assert not list(tmp_path.rglob("*.weights"))
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_a_split_without_labels_is_told_before_the_training_starts(
+    prepared, tiny_settings, tmp_path, split
+):
+    shutil.copytree(prepared, tmp_path / "data")
+    shutil.rmtree(tmp_path / "data" / split)
+    (tmp_path / "data" / "test").rename(tmp_path / "data" / split)
+    with pytest.raises(ValueError, match=rf"data/{split}: no pixel has a label") as error:
+        train_stage(tiny_settings(), 1, tmp_path / "data", tmp_path / "out")
+    assert "prepare a split that has some" in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_are_no_numbers_are_not_saved(prepared, tiny_settings, tmp_path, monkeypatch):
@@ -86,6 +109,14 @@ def test_out_of_memory_names_batch_and_input_size(error):
 def test_real_lack_of_memory_is_recognised():
     with pytest.raises(ValueError, match="out of memory"), explained_faults(1, (1, 1)):
         torch.empty(2**50)
+
+
+def test_a_training_without_memory_names_its_batch_and_input_size(
+    prepared, tiny_settings, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Trainer, "_step", lambda self, sample: torch.empty(2**50))
+    with pytest.raises(ValueError, match="batch_size 4 and input_size 32x64; lower one"):
+        train_stage(tiny_settings(), 1, prepared, tmp_path)
 
 
 def test_other_errors_stay_what_they_are():

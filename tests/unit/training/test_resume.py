@@ -146,12 +146,3 @@ def test_checkpoint_of_another_version_is_refused(trained, tmp_path):
     torch.save({**state, "format": 7}, tmp_path / "new.checkpoint")
     with pytest.raises(ValueError, match="format 7, written by another version"):
         read_checkpoint(tmp_path / "new.checkpoint")
-
-
-@pytest.mark.parametrize("share", [0, 0.001, 0.01, 0.3, 0.7, 0.99, 0.9999])
-def test_truncated_checkpoint_is_named(trained, tmp_path, share):
-    content = next((trained[1] / "checkpoints").glob("*.checkpoint")).read_bytes()
-    path = tmp_path / "half.checkpoint"
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match=r"half.checkpoint: cannot be loaded: truncated"):
-        read_checkpoint(path)
