@@ -1,20 +1,19 @@
 #!/usr/bin/env bash
-# Builds the image on a Debian base made here and runs the pipeline in it to the table, as a user that
-# the image does not know. Neither Docker nor a registry of images nor a GPU is needed, but root and
-# 25 GB of disk, once `apt-get install buildah debootstrap`; it takes a quarter of an hour.
+# Builds the image on a Debian base made here, runs the demo in it as a user that the image does not
+# know, and compares the table with the reference. Needs root and 25 GB of disk, but no Docker, no
+# registry of images and no GPU; takes a quarter of an hour on two cores. Once before:
 #
-#     tests/containers/image.sh [CONFIG]    # default: the demo, config/config.yaml
+#     apt-get install buildah debootstrap
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-config=${1:-config/config.yaml}
 
 work=$(mktemp --directory)
 chmod 755 "$work"
-trap 'buildah rm pipeline > /dev/null 2>&1 || true; rm -rf "$work"' EXIT
+trap 'buildah rm dsrl-run > /dev/null 2>&1 || true; rm -rf "$work"' EXIT
 
-step() { echo "== $* (${SECONDS} s)"; }
+step() { echo "== $* (after ${SECONDS} s)"; }
 
-step "Debian base"
+step "A Debian base"
 debootstrap --variant=minbase --include=ca-certificates bookworm "$work/debian" > "$work/log"
 # What this machine trusts, a proxy's certificate say, the build trusts.
 cp /etc/ssl/certs/ca-certificates.crt "$work/debian/etc/ssl/certs/"
@@ -22,25 +21,25 @@ base=$(buildah from scratch)
 buildah add --quiet "$base" "$work/debian" / > "$work/log"
 buildah commit --quiet --rm "$base" dsrl-debian > "$work/log"
 
-step "Image"
-buildah build --isolation chroot --network host --layers --build-arg BASE_IMAGE=localhost/dsrl-debian \
-    --tag dsrl --file docker/Dockerfile .
-buildah images --format '{{.Name}}: {{.Size}}' dsrl
+step "The image"
+buildah build --isolation chroot --network host --layers \
+    --build-arg BASE_IMAGE=localhost/dsrl-debian --tag dsrl --file docker/Dockerfile .
+buildah images dsrl
 
-# A checkout of the last commit, owned by nobody's user id, is mounted where the README mounts it.
+# As the README mounts it: a checkout, of the last commit, that belongs to the user.
 user=12345:54321
 mkdir "$work/checkout"
 git archive HEAD | tar --extract --directory "$work/checkout"
-cp "$config" "$work/checkout/run.yaml"
 chown --recursive "$user" "$work/checkout"
-buildah from --quiet --name pipeline dsrl > "$work/log"
+buildah from --quiet --name dsrl-run dsrl > "$work/log"
 inside() {
-    buildah run --isolation chroot --user "$user" --volume "$work/checkout:/dsrl" pipeline -- "$@"
+    buildah run --isolation chroot --user "$user" --volume "$work/checkout:/dsrl" dsrl-run -- "$@"
 }
 
-step "What is inside"
+step "No build tools are inside"
 inside sh -c 'id && ! command -v pip uv make g++ git'
-step "Triton's launcher compiles"
+
+step "What Triton compiles on a GPU compiles"
 inside python - <<'PYTHON'
 from pathlib import Path
 
@@ -50,7 +49,11 @@ from triton.runtime.build import compile_so_from_file
 source = Path(driver.__file__).with_name("driver.c")
 print(compile_so_from_file(str(source), "cuda_utils", include_dirs=driver.include_dirs))
 PYTHON
-step "Pipeline"
-inside snakemake --cores "$(nproc)" --configfile run.yaml --quiet rules progress
-step "Table"
+
+step "The demo"
+inside snakemake --cores all --quiet rules progress
+
+step "The table agrees with the reference"
+inside python workflow/scripts/compare_tables.py results/benchmark.csv tests/golden/demo.csv
 cat "$work/checkout/results/benchmark.txt"
+step "Done"
