@@ -4,6 +4,8 @@
 # registry of images and no GPU; takes a quarter of an hour on two cores. Once before:
 #
 #     apt-get install buildah debootstrap
+#
+# The images dsrl and dsrl-debian stay; `buildah rmi --all` removes them and their layers.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
