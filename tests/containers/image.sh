@@ -5,7 +5,7 @@
 #
 #     apt-get install buildah debootstrap
 #
-# The images dsrl and dsrl-debian stay; `buildah rmi --all` removes them and their layers.
+# The images stay; `buildah rmi dsrl dsrl-debian && buildah rmi --prune` removes them.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
