@@ -4,7 +4,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 SNAKEFILES := Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: help benchmark test lint format docs clean
+.PHONY: help benchmark test lint format docs rulegraph clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,9 @@ format: .venv/installed ## rewrite the sources in the project's style
 
 docs: .venv/installed ## write config/README.md and the config's JSON schema
 	$(BIN)/python workflow/scripts/config_docs.py
+
+rulegraph: .venv/installed ## draw docs/rulegraph.svg; wants graphviz
+	$(BIN)/snakemake --cores 1 --rulegraph | dot -Grankdir=LR -Tsvg -o docs/rulegraph.svg
 
 clean: ## remove the environment and what a run made; archives and results stay
 	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/raw data/prepared

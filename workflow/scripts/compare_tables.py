@@ -1,0 +1,33 @@
+"""Compare a results table with a reference, an earlier table of the same config.
+
+    python workflow/scripts/compare_tables.py results/benchmark.csv tests/golden/demo.csv
+
+Every row of the reference must be in the table, and agree with it in the columns of TOLERANCES.
+"""
+
+import sys
+
+import pandas as pd
+
+ROW = ["type", "dataset", "split"]
+TOLERANCES = {"images": 0, "parameters": 0, "gflops": 0, "pixel_accuracy": 0.02, "mean_iou": 0.03}
+
+
+def differences(table: pd.DataFrame, reference: pd.DataFrame) -> list[str]:
+    """What the table lacks or has otherwise, a line each; none if it agrees."""
+    found = []
+    for _, expected in reference.iterrows():
+        name = ", ".join(expected[ROW])
+        rows = table[(table[ROW] == expected[ROW]).all(axis=1)]
+        if len(rows) != 1:
+            found.append(f"{name}: {len(rows)} rows instead of one")
+            continue
+        for column, tolerance in TOLERANCES.items():
+            value = rows.iloc[0][column]
+            if not abs(value - expected[column]) <= tolerance:  # so that NaN differs as well
+                found.append(f"{name}: {column} is {value}, not {expected[column]} ± {tolerance}")
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit("\n".join(differences(*map(pd.read_csv, sys.argv[1:]))) or None)
