@@ -13,14 +13,16 @@ rule benchmark:
         "logs/{experiment}/benchmark_stage{stage}_{split}.log",
     benchmark:
         "logs/benchmarks/{experiment}/benchmark_stage{stage}_{split}.tsv"
-    threads: workflow.cores
+    threads: gpu_threads()
     resources:
-        gpu=1,
+        **gpu_resources(),
+        mem_mb=evaluation_memory(),
+        runtime=60,
         options=f"--device {SETTINGS.resources.device}",
     params:
         data=subpath(input.train, ancestor=2),
         runs=SETTINGS.benchmark.latency_runs,
     shell:
-        "dsrl benchmark --weights {input.weights:q} --data {params.data:q}"
+        "{resources.launch} benchmark --weights {input.weights:q} --data {params.data:q}"
         " --dataset-split {wildcards.split} --latency-runs {params.runs} --output {output.text:q}"
         " {resources.options} > {log:q} 2>&1"

@@ -44,16 +44,18 @@ rule examples:
         "logs/{experiment}/examples.log",
     benchmark:
         "logs/benchmarks/{experiment}/examples.tsv"
-    threads: workflow.cores
+    threads: gpu_threads()
     resources:
-        gpu=1,
+        **gpu_resources(),
+        mem_mb=evaluation_memory(),
+        runtime=60,
         options=f"--device {SETTINGS.resources.device}",
     params:
         data=subpath(input.data, ancestor=2),
         split=SPLITS[0],
         examples=SETTINGS.report.examples,
     shell:
-        "dsrl plot-examples {input.weights:q} --data {params.data:q}"
+        "{resources.launch} plot-examples {input.weights:q} --data {params.data:q}"
         " --dataset-split {params.split} --count {params.examples} --output {output:q}"
         " {resources.options} 2> {log:q}"
 

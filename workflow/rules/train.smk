@@ -13,15 +13,12 @@ rule train:
         "logs/{experiment}/train_stage{stage}.log",
     benchmark:
         "logs/benchmarks/{experiment}/train_stage{stage}.tsv"
-    threads: workflow.cores
+    threads: gpu_threads(HARDWARE.gpus_per_job)
     resources:
-        gpu=1,
-        # Not params: where and how fast a job runs is no reason to repeat it.
-        options=" ".join(
-            f"--{key.replace('_', '-')} {value}"
-            for key, value in SETTINGS.resources.model_dump().items()
-            if not isinstance(value, bool)
-        ),
+        **gpu_resources(HARDWARE.gpus_per_job, HARDWARE.nodes),
+        mem_mb=train_memory,
+        runtime=train_time,
+        options=train_options(),
     params:
         settings=stage_settings,
         initial=lambda wildcards, input: (
@@ -30,7 +27,7 @@ rule train:
         data=subpath(input.train, ancestor=2),
         output=subpath(output.weights, parent=True),
     shell:
-        "dsrl train --stage {wildcards.stage} --data {params.data:q} --config {params.settings:q}"
+        "{resources.launch} train --stage {wildcards.stage} --data {params.data:q} --config {params.settings:q}"
         " {params.initial} --output {params.output:q} {resources.options} 2> {log:q}"
 
 
@@ -43,5 +40,8 @@ rule prune:
         "logs/{experiment}/prune.log",
     benchmark:
         "logs/benchmarks/{experiment}/prune.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=20,
     shell:
         "dsrl prune-weights --src-weights {input:q} --dest-weights {output:q} 2> {log:q}"
