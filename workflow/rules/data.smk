@@ -72,7 +72,7 @@ rule preprocess:
     threads: CORES
     resources:
         mem_mb=loading_memory(CORES),
-        runtime=reading_time,
+        runtime=120,
     params:
         dataset=SETTINGS.data.dataset,
         output=subpath(output.manifest, ancestor=2),
