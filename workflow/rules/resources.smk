@@ -53,7 +53,7 @@ def gpu_resources(gpus=1, nodes=1):
         "mpi": "srun",
         "tasks": nodes,
         "tasks_per_gpu": 0,
-        "launch": f"exec srun --nodes {nodes} --ntasks {nodes} --cpus-per-task {gpu_threads(gpus)}"
+        "launch": f"exec srun --nodes {nodes} --ntasks {nodes} --cpus-per-task $OMP_NUM_THREADS"
         f" torchrun --nnodes {nodes} --nproc-per-node {processes} --rdzv-backend c10d"
         # The port: another for each job, so that two can share their first node.
         " --rdzv-endpoint $(hostname):$((20000 + SLURM_JOB_ID % 10000)) --rdzv-id $SLURM_JOB_ID"
