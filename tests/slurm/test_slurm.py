@@ -109,10 +109,21 @@ def test_jobs_had_devices_of_their_own(folder: Path) -> None:
 def test_training_on_two_nodes(folder: Path, environment: dict[str, str]) -> None:
     """One training, of a process on each node."""
     record = folder / "record of two nodes"
-    settings = ("--config", "init=encoder", "seed=1", "nodes=2", "device=cpu", "--set-threads", "train=1")
+    settings = (
+        "--config",
+        "init=encoder",
+        "seed=1",
+        "nodes=2",
+        "device=cpu",
+        "--set-threads",
+        "train=1",
+    )
     line = command(folder, *settings, "--", "results/tiny/stage1/final.weights")
     code, output = run(line, {**environment, "DSRL_RECORD": str(record)})
     assert code == 0, output
     variables = [run.variables for run in runs(record)]
-    assert {(v["SLURMD_NODENAME"], v["WORLD_SIZE"]) for v in variables} == {("n1", "2"), ("n2", "2")}
+    assert {(v["SLURMD_NODENAME"], v["WORLD_SIZE"]) for v in variables} == {
+        ("n1", "2"),
+        ("n2", "2"),
+    }
     assert {v["RANK"] for v in variables} == {"0", "1"}
