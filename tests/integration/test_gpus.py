@@ -27,7 +27,8 @@ def record(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
 def test_trainings_run_side_by_side_each_on_a_gpu_of_its_own(folder: Path, record: Path) -> None:
     targets = [f"results/tiny/stage{stage}/final.weights" for stage in (1, 2, 3)]
     # The stages do not wait for one another, so that three could run at once.
-    snakemake(folder, "--cores", "3", *targets, "--config", "init=encoder", "epochs=8")
+    output = snakemake(folder, "--cores", "3", *targets, "--config", "init=encoder", "epochs=8")
+    assert "Provided resources: gpu=2\n" in output
     found = runs(record)
     assert sorted(run.stage for run in found) == [1, 2, 3]
     assert sorted(len(run.devices) for run in found) == [1, 1, 1]
@@ -50,9 +51,9 @@ def test_a_training_on_several_gpus(folder: Path, record: Path) -> None:
 @pytest.mark.parametrize(
     ("visible", "arguments", "expected"),
     [
-        ("0,1", ["--config", "gpus_per_job=3"], "gpus_per_job is 3; here are 2 GPUs"),
-        ("0,1", ["--resources", "gpu=1", "--config", "gpus_per_job=2"], "here are 1 GPUs"),
-        ("", ["--config", "gpus_per_job=2"], "gpus_per_job is 2; here are 0 GPUs"),
+        ("0,1", ["--config", "gpus_per_job=3"], "gpus_per_job is 3; GPUs to use here: 2"),
+        ("0,1", ["--resources", "gpu=1", "--config", "gpus_per_job=2"], "gpus_per_job is 2; GPUs to use here: 1"),
+        ("", ["--config", "gpus_per_job=2"], "gpus_per_job is 2; GPUs to use here: 0"),
         ("0,1", ["--config", "nodes=2"], "nodes is 2; without Slurm there is 1"),
     ],
 )

@@ -44,9 +44,9 @@ MinJobAge=600
 GresTypes=gpu
 # Nodes may claim more than there is.
 SlurmdParameters=config_overrides
-NodeName=DEFAULT NodeHostName={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=100000 Gres=gpu:2
-NodeName=n1 Port={ports[1]}
-NodeName=n2 Port={ports[2]}
+NodeName=DEFAULT CPUs=16 RealMemory=100000 Gres=gpu:2
+NodeName=n1 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[1]}
+NodeName=n2 NodeHostName={host} NodeAddr=127.0.0.1 Port={ports[2]}
 PartitionName=all Nodes=n1,n2 Default=YES MaxTime=INFINITE
 """
 

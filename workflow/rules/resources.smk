@@ -21,7 +21,7 @@ if LOCAL_GPUS and "gpu" not in workflow.global_resources:
 if not ON_CLUSTER:
     usable = workflow.global_resources["gpu"].value if LOCAL_GPUS else 0
     if HARDWARE.gpus_per_job > max(usable, 1):
-        raise WorkflowError(f"gpus_per_job is {HARDWARE.gpus_per_job}; here are {usable} GPUs")
+        raise WorkflowError(f"gpus_per_job is {HARDWARE.gpus_per_job}; GPUs to use here: {usable}")
     if HARDWARE.nodes > 1:
         raise WorkflowError(f"nodes is {HARDWARE.nodes}; without Slurm there is 1")
 
