@@ -4,7 +4,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 SNAKEFILES := Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: help benchmark test lint format docs rulegraph clean
+.PHONY: help benchmark test slow lint format docs rulegraph clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -13,7 +13,10 @@ benchmark: .venv/installed ## run the demo to results/benchmark.txt
 	$(BIN)/snakemake --cores $(CORES)
 
 test: lint ## lint, then run the tests
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+
+slow: .venv/installed ## run the tests that take minutes, such as that of Slurm
+	$(BIN)/python -m pytest -m slow -rs
 
 lint: .venv/installed ## check style, types and the workflow
 	$(BIN)/ruff check .

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dsrl import __version__
-from dsrl.commands import data, evaluation, inference, training, weights
+from dsrl.commands import data, devices, evaluation, inference, training, weights
 from dsrl.options import Parser, UsageError
 from dsrl.training.interrupt import Stopped
 
@@ -71,6 +71,6 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
-    for module in (data, training, weights, evaluation, inference):
+    for module in (data, training, weights, evaluation, inference, devices):
         module.add_commands(commands)
     return parser

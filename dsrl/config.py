@@ -218,7 +218,15 @@ class Resources(Strict):
     """Where and how fast a job runs; changing these recomputes nothing."""
 
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU if there is")
-    num_workers: int = Field(2, ge=0, description="processes that load training images")
+    gpus_per_job: int = Field(
+        1, ge=1, description="GPUs of a training on one machine; several are run by torchrun"
+    )
+    nodes: int = Field(
+        1, ge=1, description="machines of a training, each with `gpus_per_job`; several need Slurm"
+    )
+    num_workers: int = Field(
+        2, ge=0, description="processes that load training images, beside each GPU"
+    )
     compile: bool = Field(False, description="torch.compile the network (CUDA only)")
     checkpoint_interval: int = Field(1, ge=1, description="save resume state every so many epochs")
     checkpoint_history: int = Field(1, ge=1, description="how many checkpoints to keep")

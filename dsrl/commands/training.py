@@ -15,6 +15,9 @@ from dsrl.options import (
     settings_from,
 )
 
+# Of these `dsrl` learns from torchrun.
+WORKFLOW_ONLY = ("gpus_per_job", "nodes")
+
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this module to the parser."""
@@ -40,7 +43,8 @@ def add_train(commands: Any) -> None:
     parser.add_argument("--seed", type=int, help="of weights, data order and augmentation")
     for option in ("--description", "--experiment-id"):
         parser.add_argument(option, metavar="TEXT", help="kept in the files and in TensorBoard")
-    add_settings(parser, Training, Loss, Model, Data, Augmentation, Resources)
+    add_settings(parser, Training, Loss, Model, Data, Augmentation)
+    add_settings(parser, Resources, leave_out=WORKFLOW_ONLY)
 
 
 def train(arguments: Arguments) -> None:
@@ -68,7 +72,7 @@ def add_resume_train(commands: Any) -> None:
         help="in the folder `checkpoints` of the stage's folder, which is written to",
     )
     parser.add_argument("--data", type=Path, help="prepared data set, if it has been moved")
-    add_settings(parser, Resources, default="as in the checkpoint")
+    add_settings(parser, Resources, leave_out=WORKFLOW_ONLY, default="as in the checkpoint")
 
 
 def resume_train(arguments: Arguments) -> None:

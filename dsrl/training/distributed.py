@@ -32,8 +32,11 @@ def set_up_device(name: str) -> torch.device:
     """
     if name == "gpu" and not torch.cuda.is_available():
         raise ValueError("--device gpu: no CUDA device is visible; use --device cpu, or auto")
-    # Snakemake exports as many OpenMP threads as --cores says, which may be more than there are.
-    torch.set_num_threads(min(torch.get_num_threads(), len(os.sched_getaffinity(0))))
+    # Snakemake exports as many OpenMP threads as a job has cores, which may be more than there are,
+    # and are shared by the processes that torchrun starts here.
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    cores = min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
+    torch.set_num_threads(max(1, cores // processes))
     if name == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     torch.backends.cudnn.benchmark = True  # the input size does not change

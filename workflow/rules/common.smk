@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.settings.types import DeploymentMethod
 
 from dsrl.config import STAGES, read_settings
 from dsrl.data.archives import missing_archive_message
@@ -24,8 +25,9 @@ except (OSError, ValueError) as error:
 EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
 SPLITS = SETTINGS.benchmark.splits
 
-# So that `dsrl` is found also where the environment is not activated.
-shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
+# So that `dsrl` is found also where the environment is not activated; an image has its own.
+if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
+    shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
 
 wildcard_constraints:

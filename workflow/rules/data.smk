@@ -8,7 +8,10 @@ rule demo_data:
         "logs/demo_data.log",
     benchmark:
         "logs/benchmarks/demo_data.tsv"
-    threads: workflow.cores
+    threads: CORES
+    resources:
+        mem_mb=loading_memory(CORES),
+        runtime=60,
     params:
         settings=json.dumps({"demo": SETTINGS.demo.model_dump()}),
         folder=subpath(output[0], parent=True),
@@ -51,6 +54,9 @@ rule unpack:
         "logs/unpack_{dataset}.log",
     benchmark:
         "logs/benchmarks/unpack_{dataset}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=reading_time,
     params:
         code=code_of("unpack"),
     shell:
@@ -68,7 +74,10 @@ rule preprocess:
         "logs/preprocess_{dataset}-{height}x{width}_{split}.log",
     benchmark:
         "logs/benchmarks/preprocess_{dataset}-{height}x{width}_{split}.tsv"
-    threads: workflow.cores
+    threads: CORES
+    resources:
+        mem_mb=loading_memory(CORES),
+        runtime=120,
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset][0],
         output=subpath(output.manifest, ancestor=2),

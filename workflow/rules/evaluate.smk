@@ -13,9 +13,11 @@ rule benchmark:
         "logs/{run}/benchmark_stage{stage}_{split}.log",
     benchmark:
         "logs/benchmarks/{run}/benchmark_stage{stage}_{split}.tsv"
-    threads: workflow.cores
+    threads: gpu_threads()
     resources:
-        gpu=1,
+        **gpu_resources(),
+        mem_mb=evaluation_memory,
+        runtime=60,
         options=f"--device {SETTINGS.resources.device}",
     params:
         data=subpath(input.train, ancestor=2),
@@ -24,7 +26,7 @@ rule benchmark:
         seed=lambda wildcards: RUNS[wildcards.run].seed,
         code=code_of("benchmark"),
     shell:
-        "dsrl benchmark --weights {input.weights:q} --data {params.data:q}"
+        "{resources.launch} benchmark --weights {input.weights:q} --data {params.data:q}"
         " --dataset-split {wildcards.split} --latency-runs {params.runs}"
         " --experiment {params.experiment} --seed {params.seed} --output {output.text:q}"
         " {resources.options} > {log:q} 2>&1"

@@ -83,9 +83,11 @@ rule examples:
         "logs/{run}/examples.log",
     benchmark:
         "logs/benchmarks/{run}/examples.tsv"
-    threads: workflow.cores
+    threads: gpu_threads()
     resources:
-        gpu=1,
+        **gpu_resources(),
+        mem_mb=evaluation_memory,
+        runtime=60,
         options=f"--device {SETTINGS.resources.device}",
     params:
         data=subpath(input.data, ancestor=2),
@@ -93,7 +95,7 @@ rule examples:
         examples=SETTINGS.report.examples,
         code=code_of("plot-examples"),
     shell:
-        "dsrl plot-examples {input.weights:q} --data {params.data:q}"
+        "{resources.launch} plot-examples {input.weights:q} --data {params.data:q}"
         " --dataset-split {params.split} --count {params.examples} --output {output:q}"
         " {resources.options} 2> {log:q}"
 

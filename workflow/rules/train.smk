@@ -13,15 +13,12 @@ rule train:
         "logs/{run}/train_stage{stage}.log",
     benchmark:
         "logs/benchmarks/{run}/train_stage{stage}.tsv"
-    threads: workflow.cores
+    threads: gpu_threads(HARDWARE.gpus_per_job)
     resources:
-        gpu=1,
-        # Not params: where and how fast a job runs is no reason to repeat it.
-        options=" ".join(
-            f"--{key.replace('_', '-')} {value}"
-            for key, value in SETTINGS.resources.model_dump().items()
-            if not isinstance(value, bool)
-        ),
+        **gpu_resources(HARDWARE.gpus_per_job, HARDWARE.nodes),
+        mem_mb=train_memory,
+        runtime=train_time,
+        options=train_options(),
     params:
         settings=stage_settings,
         initial=lambda wildcards, input: (
@@ -32,9 +29,9 @@ rule train:
         output=subpath(output.weights, parent=True),
         code=code_of("train"),
     shell:
-        "dsrl train --stage {wildcards.stage} --data {params.data:q} --config {params.settings:q}"
-        " {params.initial} {params.labels:q} --output {params.output:q} {resources.options}"
-        " 2> {log:q}"
+        "{resources.launch} train --stage {wildcards.stage} --data {params.data:q}"
+        " --config {params.settings:q} {params.initial} {params.labels:q}"
+        " --output {params.output:q} {resources.options} 2> {log:q}"
 
 
 rule prune:
@@ -46,6 +43,9 @@ rule prune:
         "logs/{run}/prune.log",
     benchmark:
         "logs/benchmarks/{run}/prune.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=20,
     params:
         code=code_of("prune-weights"),
     shell:

@@ -1,0 +1,88 @@
+"""GPUs are shared out among the jobs of a machine. They are fakes: PyTorch does not see them."""
+
+import re
+from pathlib import Path
+
+import pytest
+from recording import at_once, recorded, runs
+from test_pipeline import jobs, snakemake
+
+STAGE_1 = "results/tiny/stage1/final.weights"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("gpus")
+
+
+@pytest.fixture
+def record(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where trainings are recorded, with two GPUs that nobody else claims."""
+    for name, value in recorded(tmp_path / "record").items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    return tmp_path / "record"
+
+
+def test_trainings_run_side_by_side_each_on_a_gpu_of_its_own(folder: Path, record: Path) -> None:
+    targets = [f"results/tiny/stage{stage}/final.weights" for stage in (1, 2, 3)]
+    # The stages do not wait for one another, so that three could run at once.
+    output = snakemake(folder, "--cores", "3", *targets, "--config", "init=encoder", "epochs=8")
+    assert re.search(r"Provided resources: gpu=.*\b2\b", output)
+    found = runs(record)
+    assert sorted(run.stage for run in found) == [1, 2, 3]
+    assert sorted(len(run.devices) for run in found) == [1, 1, 1]
+    together = at_once(found)
+    assert together, "no two trainings ran at the same time"
+    assert not [pair for pair in together if pair[0].devices & pair[1].devices]
+    assert set().union(*(run.devices for run in found)) == {("", "0"), ("", "1")}
+
+
+def test_a_training_on_several_gpus(folder: Path, record: Path) -> None:
+    """torchrun starts as many processes; with how many is no reason to train again."""
+    snakemake(folder, "--config", "seed=1", "gpus_per_job=2", "--", STAGE_1)
+    found = runs(record)
+    assert sorted(run.variables["RANK"] for run in found) == ["0", "1"]
+    assert {run.devices for run in found} == {frozenset({("", "0"), ("", "1")})}
+    again = snakemake(folder, "--dry-run", "--config", "seed=1", "--", STAGE_1)
+    assert "Nothing to be done" in again
+
+
+@pytest.mark.parametrize(
+    ("visible", "arguments", "expected"),
+    [
+        ("0,1", ["--config", "gpus_per_job=3"], "gpus_per_job is 3; GPUs to use here: 2"),
+        ("0,1", ["--resources", "gpu=1", "--config", "gpus_per_job=2"], "GPUs to use here: 1"),
+        ("", ["--config", "gpus_per_job=2"], "gpus_per_job is 2; GPUs to use here: 0"),
+        ("0,1", ["--config", "nodes=2"], "nodes is 2; without Slurm there is 1"),
+    ],
+)
+def test_more_than_there_is(
+    tmp_path: Path, monkeypatch, visible: str, arguments: list[str], expected: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(AssertionError, match=expected):
+        snakemake(tmp_path, "--dry-run", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("visible", "arguments", "threads", "launch"),
+    [
+        ("0,1", ["--cores", "8"], 4, "exec dsrl with-gpus 1 dsrl"),
+        ("0,1", ["--cores", "8", "--config", "device=cpu"], 8, "exec dsrl"),
+        ("", ["--cores", "8"], 8, "exec dsrl"),
+        # There the scheduler assigns them, whatever the login node has.
+        ("0,1", ["--cores", "8", "--jobs", "9", "--config", "num_workers=5"], 6, "exec dsrl"),
+    ],
+    ids=["two GPUs", "not to be used", "none", "cluster"],
+)
+def test_how_a_training_is_started(
+    tmp_path: Path, monkeypatch, visible: str, arguments: list[str], threads: int, launch: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    output = snakemake(tmp_path, "--dry-run", *arguments, "--", STAGE_1)
+    assert jobs(output)["train 1"] == 1
+    job = output.split("rule train:")[1]
+    assert f"threads: {threads}\n" in job
+    assert f"launch={launch}, " in job
