@@ -88,10 +88,19 @@ def test_more_than_there_are(environment: dict[str, str]) -> None:
     assert done.stderr == "dsrl with-gpus: 4 GPUs are asked for, and 3 visible here\n"
 
 
-def test_without_program(environment: dict[str, str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["1"], 2, "which program?"),
+        (["0", "true"], 2, "'0' is no whole number; give 1 or more"),
+        (["many", "true"], 2, "'many' is no whole number; give 1 or more"),
+        (["1", "absent-program"], 1, "absent-program: no such program"),
+    ],
+)
+def test_wrong_usage_is_told(environment, arguments, code, message) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "dsrl", "with-gpus", "1"],
+        [sys.executable, "-m", "dsrl", "with-gpus", *arguments],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 2
-    assert "which program?" in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1)
+    assert message in done.stderr

@@ -39,9 +39,12 @@ CALLS = {
     "table": "--output new.txt table.csv",
     "plot-examples": "--output new.png --data data --device cpu a.weights",
     "plot-curves": "--output new.png history.csv",
+    "plot-classes": "--output new.png table.csv",
+    "plot-sweep": "--output new.png table.csv",
     "test": "--image-file image.png --weights a.weights --device cpu",
     "predict": "--weights a.weights --output new --device cpu image.png",
     "export": "--weights a.weights --output new.pt2",
+    "with-gpus": "1 true",
 }
 SPLIT_CALLS = {"predict": "--weights a.weights --output new --device cpu --data data"}
 
@@ -87,6 +90,7 @@ COMMON = {
     "--seed": [("-1", USAGE), ("1.5", USAGE), ("one", USAGE)],
     "--description": TEXT,
     "--experiment-id": TEXT,
+    "--experiment": TEXT,
     "--device": [("tpu", USAGE), (None, USAGE)],
     "--weights": WEIGHTS,
     "--src-weights": WEIGHTS,
@@ -149,17 +153,25 @@ SPECIAL = {
     ("table", "--output"): TEXT_TO_WRITE,
     ("plot-examples", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
     ("plot-curves", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
+    ("plot-classes", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
+    ("plot-sweep", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
     ("test", "--output"): [*PICTURE_TO_WRITE, ("a.jpg", USAGE)],
     ("export", "--output"): [("a.onnx", FAILURE), ("text/a.pt2", FAILURE), ("data.pt2", FAILURE)],
     ("resume-train", "--checkpoint"): [*WEIGHTS, ("a.weights", FAILURE)],
     ("train", "--dataset"): [],  # names the folder, and here --data does
     ("print-model", "--data"): [],
+    ("with-gpus", "count"): [],  # see test_devices.py
+    ("with-gpus", "program"): [],
+    ("with-gpus", "--debug"): [],
     ("download", "archive"): [("other.zip", FAILURE), ("data", FAILURE)],
     ("unpack", "archives"): FILE_TO_READ,
     ("purge", "folder"): [("absent", FAILURE), ("text", FAILURE)],
     ("table", "benchmarks"): [*FILE_TO_READ[:3], ("bytes", FAILURE), ("history.csv", FAILURE)],
     ("plot-examples", "weights"): WEIGHTS,
     ("plot-curves", "histories"): [*FILE_TO_READ, ("bytes", FAILURE), ("table.csv", FAILURE)],
+    ("plot-classes", "benchmark"): [*FILE_TO_READ, ("bytes", FAILURE), ("history.csv", FAILURE)],
+    ("plot-sweep", "benchmark"): [*FILE_TO_READ, ("bytes", FAILURE), ("history.csv", FAILURE)],
+    ("benchmark", "--seed"): [("1.5", USAGE), ("one", USAGE)],
     ("predict", "images"): [*FILE_TO_READ[:1], *FILE_TO_READ[2:], ("checkpoints", FAILURE)],
 }
 
@@ -216,7 +228,7 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     checkpoint = next((trained[1] / "checkpoints").glob("*.checkpoint"))
     shutil.copy(checkpoint, folder / "checkpoints" / "a.checkpoint")
     shutil.copy(trained[1] / "history.csv", folder)
-    row = {**dict.fromkeys(COLUMNS, 1), "type": "SSSR"}
+    row = {**dict.fromkeys(COLUMNS, 1), "type": "SSSR", "sizes": "8x8 -> 16x16", "iou_road": 0.5}
     pd.DataFrame([row]).to_csv(folder / "table.csv", index=False)
     Image.new("RGB", (8, 8)).save(folder / "image.png")
     return folder
