@@ -1,24 +1,27 @@
 """The settings of a run, typed: one source of defaults, messages, JSON schema and documentation.
 
-A config file is a YAML mapping of the sections below; whatever it leaves out has its default.
-This module is read at every start of Snakemake and of `dsrl`, so it imports no torch.
+A config file is a YAML mapping of the sections in `dsrl.sections`; whatever it leaves out has its
+default. This module is read at every start of Snakemake and of `dsrl`, so it imports no torch.
 """
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Any, Self
 
-import yaml
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    field_validator,
-    model_validator,
+from pydantic import Field, model_validator
+
+from dsrl.sections import (
+    Augmentation,
+    Benchmark,
+    Data,
+    Demo,
+    Loss,
+    Model,
+    Report,
+    Resources,
+    Training,
 )
+from dsrl.validation import Strict, parse, parse_yaml, read_yaml
 
 # What all experiments of a config have in common.
 SHARED = frozenset(
@@ -27,209 +30,7 @@ SHARED = frozenset(
 STAGES = (1, 2, 3)
 STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
 
-Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # of a folder
-Probability = Annotated[float, Field(ge=0, le=1)]
-# On a command line every value is text, which pydantic takes for a number but not for a literal.
-OutputStride = Annotated[
-    Literal[8, 16, 32], BeforeValidator(lambda v: int(v) if str(v).isdigit() else v)
-]
-
-
-class Strict(BaseModel):
-    """A mapping whose keys are all known and whose values cannot be changed once read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Data(Strict):
-    """Which images the network learns from, and at which size."""
-
-    dataset: str = Field(
-        "demo",
-        description="`demo`, `cityscapes`, `camvid`, or the path of a YAML file that describes "
-        "a data set of your own",
-    )
-    input_size: Size = Field(
-        (256, 512), description="height and width of the network's input; its output is twice that"
-    )
-    prepared_size: Size | None = Field(
-        None,
-        description="height and width at which images are stored for training; default: the "
-        "output size. Larger lets random crops zoom into real detail",
-    )
-
-    @property
-    def output_size(self) -> tuple[int, int]:
-        """Height and width of the prediction: twice the input."""
-        return 2 * self.input_size[0], 2 * self.input_size[1]
-
-    @property
-    def stored_size(self) -> tuple[int, int]:
-        """Height and width of the prepared arrays."""
-        return self.prepared_size or self.output_size
-
-    @model_validator(mode="after")
-    def _prepared_holds_output(self) -> Self:
-        if any(s < o for s, o in zip(self.stored_size, self.output_size, strict=True)):
-            raise ValueError(
-                f"prepared_size {list(self.stored_size)} is smaller than the output size "
-                f"{list(self.output_size)}; enlarge it or leave it out"
-            )
-        return self
-
-
-class Demo(Strict):
-    """The street scenes that `dsrl demo-data` draws; used by the dataset `demo` only."""
-
-    train_images: int = Field(120, ge=1, description="number of images to learn from")
-    val_images: int = Field(24, ge=1, description="number of images to validate on")
-    image_size: Size = Field((256, 512), description="height and width of the drawn images")
-    demo_seed: int = Field(0, ge=0, description="another number draws other streets")
-
-
-class Model(Strict):
-    """The network."""
-
-    network: Literal["deeplabv3plus", "espnetv2"] = Field(
-        "deeplabv3plus",
-        description="base network; `encoder`, `pretrained`, `output_stride` and `decoder_channels` "
-        "are of DeepLabv3+, `width_scale` of ESPNetv2",
-    )
-    encoder: str = Field("resnet101", description="any timm model with `features_only`")
-    pretrained: bool = Field(
-        False, description="start the encoder from timm's weights, downloaded once"
-    )
-    output_stride: OutputStride = Field(
-        16, description="input resolution over that of the encoder's last features"
-    )
-    upsampler: Literal["bilinear", "pixel_shuffle", "transposed", "none"] = Field(
-        "bilinear",
-        description="the module that makes the base network's output twice as large; `none` "
-        "leaves it to the final resize",
-    )
-    decoder_channels: int = Field(
-        256, ge=4, multiple_of=4, description="channels of ASPP and decoders; DeepLabv3+ has 256"
-    )
-    width_scale: float = Field(
-        2.0, gt=0, multiple_of=0.5, description="the s of ESPNetv2, which scales its channels"
-    )
-
-    @property
-    def encoder_name(self) -> str:
-        """The encoder, as a reader of the table would name it."""
-        return self.encoder if self.network == "deeplabv3plus" else f"s = {self.width_scale}"
-
-    @property
-    def unused(self) -> set[str]:
-        """The keys that are of another network."""
-        of_networks = {
-            "deeplabv3plus": {"encoder", "pretrained", "output_stride", "decoder_channels"},
-            "espnetv2": {"width_scale"},
-        }
-        return set().union(*(keys for name, keys in of_networks.items() if name != self.network))
-
-    @model_validator(mode="after")
-    def _pretrained_exists(self) -> Self:
-        if self.pretrained and self.network == "espnetv2":
-            raise ValueError("there are no pretrained weights for espnetv2; set pretrained: false")
-        return self
-
-
-class Training(Strict):
-    """How a stage is trained; `stages` overrides these keys for one stage."""
-
-    init: Literal["previous", "encoder"] = Field(
-        "previous",
-        description="what stages 2 and 3 start from: `previous` (the final weights of the stage "
-        "before) or `encoder` (as stage 1 does, so that all stages can be compared at equal "
-        "training)",
-    )
-    epochs: int = Field(250, ge=1, description="passes over the training split")
-    batch_size: int = Field(8, ge=2, description="images per step, over all processes together")
-    learning_rate: float = Field(0.01, gt=0, description="learning rate of the first step")
-    end_learning_rate: float = Field(0.0, ge=0, description="learning rate after the last step")
-    poly_power: float = Field(0.9, gt=0, description="exponent of the poly schedule")
-    momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
-    weight_decay: float = Field(5e-4, ge=0, description="weight decay of SGD")
-    val_interval: int = Field(
-        1, ge=1, description="validate after every so many epochs (and after the last)"
-    )
-    early_stopping: int = Field(
-        0, ge=0, description="stop after so many validations without a better mean IoU; 0: never"
-    )
-    freeze_batch_norm: bool = Field(
-        False, description="keep the running statistics and affine weights of batch norm as loaded"
-    )
-
-
-class Loss(Strict):
-    """Weights and details of L = L_ce + w1 L_mse + w2 L_fa."""
-
-    w1: float = Field(0.1, ge=0, description="weight of the super-resolution loss (stages 2 and 3)")
-    w2: float = Field(1.0, ge=0, description="weight of the feature-affinity loss (stage 3)")
-    fa_stride: int = Field(
-        8,
-        ge=8,
-        description="output resolution over that of the maps whose affinities are compared, to "
-        "which finer ones are pooled; 8, as in the paper, is that of the DeepLabv3+ decoder",
-    )
-    fa_detach: Literal["none", "super_resolution", "segmentation"] = Field(
-        "none", description="which side receives no gradient from the feature-affinity loss"
-    )
-
-
-class Augmentation(Strict):
-    """Random changes of training images; photometric ones touch the network's input only."""
-
-    scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
-        (0.5, 2.0), description="range of the zoom, relative to the output size"
-    )
-    flip: Probability = Field(0.5, description="probability of a horizontal flip")
-    brightness: Probability = Field(0.3, description="brightness factor in 1 ± this")
-    contrast: Probability = Field(0.3, description="contrast factor in 1 ± this")
-    saturation: Probability = Field(0.3, description="saturation factor in 1 ± this")
-    hue: float = Field(0.02, ge=0, le=0.5, description="hue shift in ± this, in turns")
-
-    @field_validator("scale")
-    @classmethod
-    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
-        if scale[0] > scale[1]:
-            raise ValueError(f"the range runs backwards: {list(scale)}")
-        return scale
-
-
-class Benchmark(Strict):
-    """What the table reports."""
-
-    splits: tuple[Literal["train", "val", "test"], ...] = Field(
-        ("val",), min_length=1, description="splits to score; `test` only where it has labels"
-    )
-    latency_runs: int = Field(20, ge=1, description="timed passes of the pruned network")
-
-
-class Report(Strict):
-    """The pictures beside the table."""
-
-    examples: int = Field(4, ge=1, description="images of the first scored split to picture")
-
-
-class Resources(Strict):
-    """Where and how fast a job runs; changing these recomputes nothing."""
-
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU if there is")
-    gpus_per_job: int = Field(
-        1, ge=1, description="GPUs of a training on one machine; several are run by torchrun"
-    )
-    nodes: int = Field(
-        1, ge=1, description="machines of a training, each with `gpus_per_job`; several need Slurm"
-    )
-    num_workers: int = Field(
-        2, ge=0, description="processes that load training images, beside each GPU"
-    )
-    compile: bool = Field(False, description="torch.compile the network (CUDA only)")
-    checkpoint_interval: int = Field(1, ge=1, description="save resume state every so many epochs")
-    checkpoint_history: int = Field(1, ge=1, description="how many checkpoints to keep")
 
 
 class Settings(Strict):
@@ -269,6 +70,11 @@ class Settings(Strict):
     benchmark: Benchmark = Benchmark()
     report: Report = Report()
     resources: Resources = Resources()
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """At the top level a setting may stand without its section."""
+        return [*cls.model_fields, *section_of()]
 
     @model_validator(mode="after")
     def _stages_override_training(self) -> Self:
@@ -340,69 +146,6 @@ class Settings(Strict):
         }
 
 
-S = TypeVar("S", bound=Strict)
-
-
-def parse(model: type[S], values: Any, source: str) -> S:
-    """Validate `values` as `model`.
-
-    Raises:
-        ValueError: one line that names `source`, the key at fault and, for a misspelt key, the
-            nearest valid one.
-    """
-    if not isinstance(values, Mapping):
-        raise ValueError(f"{source}: expected a mapping of keys to values, got {values!r:.60}")
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        messages = [_message(model, problem) for problem in error.errors()]
-        raise ValueError(" ".join(f"{source}: {'; '.join(messages)}".split())) from None
-
-
-def _message(model: type[BaseModel], problem: Any) -> str:
-    """One line for one pydantic error."""
-    location = problem["loc"]
-    key = ".".join(str(part) for part in location)
-    if problem["type"] == "extra_forbidden":
-        known = _keys_beside(model, location)
-        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0)
-        return f"unknown key '{key}'; did you mean '{'.'.join([*map(str, location[:-1]), *near])}'?"
-    if problem["type"] == "missing":
-        return f"key '{key}' is missing"
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        return f"{key}: {message}" if key else message
-    return f"{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r:.60}"
-
-
-def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the mapping that holds the last key of `location`."""
-    for part in location[:-1]:
-        field = model.model_fields.get(str(part))
-        for candidate in (field.annotation, *get_args(field.annotation)) if field else ():
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                model = candidate
-    # At the top level a setting may stand without its section.
-    return [*model.model_fields, *(section_of() if model is Settings else ())]
-
-
-def read_yaml(path: Path) -> Any:
-    """The content of a YAML file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it is not YAML; the message names the file and the line.
-    """
-    return _parse_yaml(Path(path).read_bytes(), str(path))
-
-
-def _parse_yaml(text: str | bytes, source: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except Exception as error:  # what is tagged as a date or a number makes PyYAML raise anything
-        raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
-
-
 def read_settings(source: str | Mapping[str, Any] | None, name: str = "config") -> Settings:
     """Read settings from a YAML file, from an inline mapping such as '{training: {epochs: 2}}',
     or from a mapping; None gives the defaults.
@@ -418,7 +161,7 @@ def read_settings(source: str | Mapping[str, Any] | None, name: str = "config") 
     if isinstance(source, str):
         inline = source.lstrip().startswith("{")
         name = "config" if inline else source
-        values = (_parse_yaml(source, name) if inline else read_yaml(Path(source))) or {}
+        values = (parse_yaml(source, name) if inline else read_yaml(Path(source))) or {}
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected a mapping of sections, got {values!r:.60}")
     return parse(Settings, _into_sections(values), name)

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dsrl.config import Settings, Strict, parse, read_settings
+from dsrl.config import Settings, read_settings
+from dsrl.validation import Strict, parse
 
 Arguments = argparse.Namespace
 DEFAULT_CONFIG = Path("config/config.yaml")

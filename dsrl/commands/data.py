@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from dsrl.config import Demo
 from dsrl.options import (
     Arguments,
     add_command,
@@ -14,6 +13,7 @@ from dsrl.options import (
     settings_from,
     whole_number,
 )
+from dsrl.sections import Demo
 
 
 def add_commands(commands: Any) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from dsrl.config import STAGES, Augmentation, Data, Loss, Model, Resources, Training
+from dsrl.config import STAGES
 from dsrl.options import (
     Arguments,
     add_command,
@@ -14,6 +14,7 @@ from dsrl.options import (
     override,
     settings_from,
 )
+from dsrl.sections import Augmentation, Data, Loss, Model, Resources, Training
 
 # Of these `dsrl` learns from torchrun.
 WORKFLOW_ONLY = ("gpus_per_job", "nodes")

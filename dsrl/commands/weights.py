@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from dsrl.config import STAGES, Data, Model
+from dsrl.config import STAGES
 from dsrl.options import (
     Arguments,
     UsageError,
@@ -14,6 +14,7 @@ from dsrl.options import (
     add_settings,
     settings_from,
 )
+from dsrl.sections import Data, Model
 
 
 def add_commands(commands: Any) -> None:

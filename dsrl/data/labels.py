@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
-from dsrl.config import Strict, parse, read_yaml
 from dsrl.data.manifest import IGNORE_INDEX, ClassInfo
+from dsrl.validation import Strict, parse, read_yaml
 
 BUILT_IN = Path(__file__).parent / "datasets"
 UNKNOWN = -1  # in the lookup table: no label has this id

@@ -15,7 +15,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from dsrl.config import Size, Strict, parse
+from dsrl.sections import Size
+from dsrl.validation import Strict, parse
 
 IGNORE_INDEX = 255
 MANIFEST_NAME = "manifest.json"

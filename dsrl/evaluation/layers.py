@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from dsrl.config import STAGE_NAMES, Model
+from dsrl.config import STAGE_NAMES
 from dsrl.evaluation.complexity import flops, parameters
 from dsrl.models.dsrl import DSRL
+from dsrl.sections import Model
 
 
 def describe(model: Model, classes: int, input_size: tuple[int, int], stages: Sequence[int]) -> str:

@@ -10,9 +10,10 @@ from typing import Any
 
 from torch import Tensor
 
-from dsrl.config import parse, read_settings
+from dsrl.config import read_settings
 from dsrl.files import atomic_file
 from dsrl.training.weights import WeightsInfo, load_any, save
+from dsrl.validation import parse
 
 SHOWN = 8  # entries of a list that the tree shows
 

@@ -9,9 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dsrl.config import Model, Settings
+from dsrl.config import Settings
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
+from dsrl.sections import Model
 from dsrl.training import distributed
 from dsrl.training.weights import Weights, WeightsInfo, load_any, load_layers, load_weights
 

@@ -13,12 +13,14 @@ import torch
 from pydantic import AllowInfNan
 from torch import Tensor
 
-from dsrl.config import STAGES, Model, Size, Strict, parse
+from dsrl.config import STAGES
 from dsrl.data.archives import DAMAGE
 from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.data.transforms import InputTransform
 from dsrl.files import atomic_file
 from dsrl.models.dsrl import DSRL
+from dsrl.sections import Model, Size
+from dsrl.validation import Strict, parse
 
 FORMAT = 1
 

@@ -5,7 +5,9 @@ from collections import Counter
 
 import pytest
 
-from dsrl.config import Settings, Strict, Training, read_settings, section_of
+from dsrl.config import Settings, read_settings, section_of
+from dsrl.sections import Training
+from dsrl.validation import Strict
 
 SECTIONS = {
     name: field.annotation

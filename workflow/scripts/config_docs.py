@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from dsrl.config import Settings, Strict
+from dsrl.config import Settings
+from dsrl.validation import Strict
 
 ROOT = Path(__file__).parents[2]
 INTRODUCTION = """\
@@ -27,7 +28,7 @@ pictures, and `resources` to nothing.
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 | `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's second network |
 
-This page and `workflow/schemas/config.schema.json` come from `dsrl/config.py`, by `make docs`.
+This page and `workflow/schemas/config.schema.json` come from `dsrl/config.py` and `dsrl/sections.py`, by `make docs`.
 """
 
 

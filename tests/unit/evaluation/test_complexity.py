@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from dsrl.config import Model
 from dsrl.evaluation.complexity import flops, latency, parameters
 from dsrl.models.dsrl import DSRL
+from dsrl.sections import Model
 
 
 @pytest.mark.parametrize("size", [(8, 12), (16, 12)])

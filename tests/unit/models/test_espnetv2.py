@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsrl.config import Loss, Model, read_settings
+from dsrl.config import read_settings
 from dsrl.evaluation.complexity import flops, parameters
 from dsrl.losses import objective
 from dsrl.models.dsrl import DSRL
 from dsrl.models.eesp import EESP, Downsampler, PyramidPooling, dilations
 from dsrl.models.espnetv2 import ESPNetv2Encoder
+from dsrl.sections import Loss, Model
 from dsrl.training.weights import Weights, WeightsInfo, build_network, prune
 
 UPSAMPLERS = ("bilinear", "pixel_shuffle", "transposed")

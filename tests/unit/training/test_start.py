@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
-from dsrl.config import Model
 from dsrl.models.dsrl import DSRL
+from dsrl.sections import Model
 from dsrl.training.loop import train_stage
 from dsrl.training.start import find_start, load_encoder
 from dsrl.training.weights import save_weights

@@ -5,8 +5,8 @@ import random
 import pytest
 import torch
 
-from dsrl.config import Model
 from dsrl.models.dsrl import DSRL
+from dsrl.sections import Model
 from dsrl.training.weights import (
     Weights,
     build_network,

@@ -1,0 +1,87 @@
+"""Mappings that users write, validated: what is wrong is told in one line that names the key."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Strict(BaseModel):
+    """A mapping whose keys are all known and whose values cannot be changed once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def known_keys(cls) -> list[str]:
+        """The keys that it may have."""
+        return list(cls.model_fields)
+
+
+S = TypeVar("S", bound=Strict)
+
+
+def parse(model: type[S], values: Any, source: str) -> S:
+    """Validate `values` as `model`.
+
+    Raises:
+        ValueError: one line that names `source`, the key at fault and, for a misspelt key, the
+            nearest valid one.
+    """
+    if not isinstance(values, Mapping):
+        raise ValueError(f"{source}: expected a mapping of keys to values, got {values!r:.60}")
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        messages = [_message(model, problem) for problem in error.errors()]
+        raise ValueError(" ".join(f"{source}: {'; '.join(messages)}".split())) from None
+
+
+def _message(model: type[BaseModel], problem: Any) -> str:
+    """One line for one pydantic error."""
+    location = problem["loc"]
+    key = ".".join(str(part) for part in location)
+    if problem["type"] == "extra_forbidden":
+        known = _keys_beside(model, location)
+        near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0)
+        return f"unknown key '{key}'; did you mean '{'.'.join([*map(str, location[:-1]), *near])}'?"
+    if problem["type"] == "missing":
+        return f"key '{key}' is missing"
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        return f"{key}: {message}" if key else message
+    return f"{key}: {message[0].lower()}{message[1:]}, got {problem['input']!r:.60}"
+
+
+def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The valid keys of the mapping that holds the last key of `location`."""
+    for part in location[:-1]:
+        field = model.model_fields.get(str(part))
+        for candidate in (field.annotation, *get_args(field.annotation)) if field else ():
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                model = candidate
+    return model.known_keys() if issubclass(model, Strict) else list(model.model_fields)
+
+
+def read_yaml(path: Path) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        OSError: the file cannot be read.
+        ValueError: it is not YAML; the message names the file and the line.
+    """
+    return parse_yaml(Path(path).read_bytes(), str(path))
+
+
+def parse_yaml(text: str | bytes, source: str) -> Any:
+    """What YAML text says.
+
+    Raises:
+        ValueError: it is not YAML; the message names `source`.
+    """
+    try:
+        return yaml.safe_load(text)
+    except Exception as error:  # what is tagged as a date or a number makes PyYAML raise anything
+        raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from None
