@@ -17,8 +17,10 @@ two products of a tile are rounded alike, so that FA(x, x) is exactly 0. The los
 are ready after the forward pass; backward only scales. No N x N tensor exists at any time.
 """
 
+import os
+import shutil
+import warnings
 from functools import cache
-from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -98,11 +100,15 @@ def _scaled(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 @cache
 def _triton_form() -> ModuleType | None:
-    """The CUDA kernel; None where Triton is missing."""
+    """The CUDA kernel; None where Triton is missing, or the C compiler that it starts with."""
     try:
-        return import_module("dsrl.losses.feature_affinity_triton")
+        from dsrl.losses import feature_affinity_triton
     except ImportError:
         return None
+    if not (os.environ.get("CC") or shutil.which("clang") or shutil.which("gcc")):
+        warnings.warn("no C compiler for Triton: feature affinity is slower", stacklevel=2)
+        return None
+    return feature_affinity_triton
 
 
 def tiled(

@@ -51,16 +51,34 @@ def archives(wildcards):
     return paths
 
 
-def prepared(split):
-    """The manifest of a split as a run needs it; the arrays lie beside it."""
+def prepared(split, file="manifest.json"):
+    """A file of a split as a run needs it."""
 
-    def manifest(wildcards):
+    def path(wildcards):
         data = RUNS[wildcards.run].data
-        return "data/prepared/{}-{}x{}/{}/manifest.json".format(
-            load_description(data.dataset).name, *data.stored_size, split.format(**wildcards)
+        return "data/prepared/{}-{}x{}/{}/{}".format(
+            load_description(data.dataset).name,
+            *data.stored_size,
+            split.format(**wildcards),
+            file,
         )
 
-    return manifest
+    return path
+
+
+def arrays(*splits):
+    """The arrays of splits. When they were written does not matter: the manifest, which has their
+    checksums, tells whether they have changed."""
+
+    def paths(wildcards):
+        found = []
+        for split in dict.fromkeys(split.format(**wildcards) for split in splits):
+            native = [] if split == "train" else ["native_labels.npy"]
+            for file in ["images.npy", "labels.npy", *native]:
+                found.append(ancient(prepared(split, file)(wildcards)))
+        return found
+
+    return paths
 
 
 def previous_weights(wildcards):

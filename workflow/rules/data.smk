@@ -70,10 +70,13 @@ rule preprocess:
         manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",
         images="data/prepared/{dataset}-{height}x{width}/{split}/images.npy",
         labels="data/prepared/{dataset}-{height}x{width}/{split}/labels.npy",
+        native="data/prepared/{dataset}-{height}x{width}/{split}/native_labels.npy",
     log:
         "logs/preprocess_{dataset}-{height}x{width}_{split}.log",
     benchmark:
         "logs/benchmarks/preprocess_{dataset}-{height}x{width}_{split}.tsv"
+    wildcard_constraints:
+        split="val|test",
     threads: CORES
     resources:
         mem_mb=loading_memory(CORES),
@@ -90,3 +93,13 @@ rule preprocess:
         "dsrl preprocess --dataset {params.dataset:q} --raw {input.raw:q}"
         " --dataset-split {wildcards.split} --size {wildcards.height} {wildcards.width}"
         " --output {params.output:q} --jobs {threads} 2> {log:q}"
+
+
+# Training needs no labels at the size they came in.
+use rule preprocess as preprocess_train with:
+    output:
+        manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",
+        images="data/prepared/{dataset}-{height}x{width}/{split}/images.npy",
+        labels="data/prepared/{dataset}-{height}x{width}/{split}/labels.npy",
+    wildcard_constraints:
+        split="train",

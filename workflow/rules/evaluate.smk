@@ -6,6 +6,7 @@ rule benchmark:
         weights=benchmarked_weights,
         train=prepared("train"),
         scored=prepared("{split}"),
+        arrays=arrays("{split}"),
     output:
         text="results/{run}/stage{stage}/benchmark-{split}.txt",
         csv="results/{run}/stage{stage}/benchmark-{split}.csv",

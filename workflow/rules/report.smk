@@ -72,6 +72,7 @@ rule examples:
     input:
         weights=expand("results/{{run}}/stage{stage}/final.weights", stage=STAGES),
         data=prepared(SPLITS[0]),
+        arrays=arrays(SPLITS[0]),
     output:
         report(
             "results/{run}/examples.png",

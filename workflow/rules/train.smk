@@ -5,6 +5,7 @@ rule train:
     input:
         train=prepared("train"),
         val=prepared("val"),
+        arrays=arrays("train", "val"),
         previous=previous_weights,
     output:
         weights="results/{run}/stage{stage}/final.weights",

@@ -7,6 +7,7 @@ computes the right thing, not how fast, nor how bfloat16 rounds.
 import os
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 import torch
@@ -118,6 +119,17 @@ def test_what_the_kernel_cannot_take_is_left_to_the_tiled_form(channels, dtype) 
 
     features = torch.zeros(1, 4, channels, dtype=dtype)
     assert fused(features, features, True, True) is None
+
+
+def test_without_a_c_compiler_the_kernel_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton would raise at the first launch, in stage 3."""
+    form = import_module("dsrl.losses.feature_affinity")._triton_form.__wrapped__
+    monkeypatch.setenv("CC", "cc")
+    assert form() is not None
+    monkeypatch.delenv("CC")
+    monkeypatch.setenv("PATH", "")
+    with pytest.warns(UserWarning, match="no C compiler"):
+        assert form() is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
