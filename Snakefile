@@ -29,6 +29,6 @@ rule all:
     default_target: True
     input:
         "results/benchmark.txt",
-        "results/sweep.png" if len(EXPERIMENTS) > 1 else [],
+        "results/sweep.png" if len({run.data.input_size for run in RUNS.values()}) > 1 else [],
         expand("results/{experiment}/classes.png", experiment=EXPERIMENTS),
         expand("results/{run}/{figure}.png", run=RUNS, figure=["examples", "curves"]),

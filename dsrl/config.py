@@ -30,7 +30,7 @@ SHARED = frozenset(
 STAGES = (1, 2, 3)
 STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]  # of a folder
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # of a folder
 
 
 class Settings(Strict):
@@ -106,6 +106,11 @@ class Settings(Strict):
                 raise ValueError(
                     f"experiments.{name}: '{shared[0]}' is the same for all experiments; change "
                     "it at the top level"
+                )
+            if self.seeds and "seed" in sections:
+                raise ValueError(
+                    f"experiments.{name}: has a 'seed', and 'seeds' at the top level gives all "
+                    "experiments the same; take one away"
                 )
             merged = base | {
                 key: {**base[key], **value}

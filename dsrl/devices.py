@@ -24,7 +24,8 @@ def visible_gpus() -> list[str]:
     if names is not None:
         # Like CUDA: whatever is no device, such as -1, hides itself and all after it.
         valid = re.compile(r"\d+|(GPU|MIG)-.+").fullmatch
-        return list(takewhile(valid, (name.strip() for name in names.split(","))))
+        valid_names = takewhile(valid, (name.strip() for name in names.split(",")))
+        return list(dict.fromkeys(valid_names))
     if shutil.which("nvidia-smi") is None:
         return []
     listing = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)
@@ -34,9 +35,9 @@ def visible_gpus() -> list[str]:
 def claim_gpus(count: int) -> list[str]:
     """Wait until `count` GPUs are free, and keep others from claiming them.
 
-    A claim is a lock on a file in the temporary folder, so that it also holds between workflows.
-    Programs that this process starts or becomes inherit it, and the kernel ends it with the last of
-    them, however that one dies.
+    A claim is a lock on a file in the temporary folder, so that it also holds between workflows,
+    though not between containers. The program that this process becomes inherits it, and the kernel
+    ends it with that one, however it dies.
 
     Raises:
         ValueError: so many are not there.
@@ -62,10 +63,11 @@ def _lock(gpu: str) -> int | None:
     # In a Slurm job numbers may count that job's own GPUs.
     scope = os.environ.get("SLURM_JOB_ID", "machine")
     path = Path(tempfile.gettempdir(), f"dsrl-gpu-{scope}-{gpu}.lock")
-    if not path.exists():
-        path.touch()
-    # Only read: the file may be another user's.
-    file = os.open(path, os.O_RDONLY)
+    try:
+        file = os.open(path, os.O_RDONLY)  # it may be another user's
+    except FileNotFoundError:
+        file = os.open(path, os.O_RDONLY | os.O_CREAT)
+        os.fchmod(file, 0o644)
     os.set_inheritable(file, True)
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -17,7 +17,17 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-MACHINE = f"{zlib.crc32(platform.node().encode()):08x}"
+
+def _machine() -> str:
+    """Tells apart where process numbers mean something else: machines, and containers on one."""
+    try:
+        namespace = str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        namespace = ""
+    return f"{zlib.crc32((platform.node() + namespace).encode()):08x}"
+
+
+MACHINE = _machine()
 LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)\.tmp")
 DAY = 24 * 3600
 
@@ -80,8 +90,9 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(
             prefix=f".{path.name}.", suffix=_suffix(), dir=path.parent, ignore_cleanup_errors=True
         ) as temporary:
-            new, old = Path(temporary, "new"), Path(temporary, "old")
+            new, old = Path(temporary, "new"), Path(temporary, "old", path.name)
             new.mkdir()
+            old.parent.mkdir()
             yield new
             if path.exists():
                 path.rename(old)
@@ -116,11 +127,15 @@ def _suffix() -> str:
 
 @cache  # once per process, as a folder of predictions may be large
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left half written in `folder`."""
+    """Remove what processes that were killed left half written in `folder`, and put back what they
+    were replacing."""
     for path in folder.glob(".*.tmp"):
         match = LEFTOVER.fullmatch(path.name)
         if match and _is_abandoned(path, match[1], int(match[2])):
             if path.is_dir() and not path.is_symlink():
+                for old in path.glob("old/*"):
+                    if not (folder / old.name).exists():
+                        old.rename(folder / old.name)
                 shutil.rmtree(path, ignore_errors=True)
             else:
                 with suppress(OSError):  # another user's, it may be

@@ -83,6 +83,8 @@ def settings_from(arguments: Arguments, stage: int | None = None) -> Settings:
     if source is None and DEFAULT_CONFIG.is_file():
         source = str(DEFAULT_CONFIG)
     settings = read_settings(source)
+    if settings.experiments:
+        raise UsageError("--config has several experiments; name a config without `experiments`")
     if stage is not None:
         training = settings.training_of(stage)
         settings = settings.model_copy(update={"training": training, "stages": {}})

@@ -191,7 +191,7 @@ class Resources(Strict):
 
     device: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU if there is")
     gpus_per_job: int = Field(
-        1, ge=1, description="GPUs of a training on one machine; several are run by torchrun"
+        1, ge=1, description="GPUs of a training; several are run by torchrun"
     )
     nodes: int = Field(
         1, ge=1, description="machines of a training, each with `gpus_per_job`; several need Slurm"

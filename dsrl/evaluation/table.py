@@ -1,6 +1,6 @@
 """The results table: one row a stage, as in the original implementation's README."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -42,7 +42,9 @@ def read_csv(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
 
 def read_scores(path: Path) -> pd.DataFrame:
     """Read a CSV file of `dsrl benchmark` or `dsrl table`; see `read_csv`."""
-    return read_csv(path, COLUMNS, "a CSV file of `dsrl benchmark`")
+    frame = read_csv(path, COLUMNS, "a CSV file of `dsrl benchmark`")
+    names = frame["experiment"].astype(object).fillna("").astype(str) if len(frame) else None
+    return frame if names is None else frame.assign(experiment=names)
 
 
 def write_table(paths: Sequence[Path], output: Path) -> None:
@@ -53,7 +55,7 @@ def write_table(paths: Sequence[Path], output: Path) -> None:
 
 
 def write_tables(frame: pd.DataFrame, text: str, output: Path) -> None:
-    """Write `text` to `output` and `frame` to a CSV of the same name beside it, both or none."""
+    """Write `text` to `output` and `frame` to a CSV of the same name beside it, each atomically."""
     with atomic_file(output) as text_file, atomic_file(output.with_suffix(".csv")) as csv_file:
         text_file.write_text(text, encoding="utf-8")
         frame.to_csv(csv_file, index=False)
@@ -74,7 +76,7 @@ def format_tables(frames: Sequence[pd.DataFrame]) -> str:
     for group in map(pd.concat, groups.values()):
         varying = [key for key in VARYING if group[key].nunique() > 1]
         parts += [_heading(group, varying), _stage_table(group, varying)]
-        for name, experiment in group.groupby("experiment", sort=False, dropna=False):
+        for name, experiment in group.groupby("experiment", sort=False):
             title = f"IoU %, {name}" if "experiment" in varying else "IoU %"
             parts.append(_class_table(experiment, title))
     return "\n\n".join(parts) + "\n"
@@ -88,11 +90,12 @@ def class_columns(rows: pd.DataFrame) -> list[str]:
 def _heading(group: pd.DataFrame, varying: Sequence[str]) -> str:
     first = group.iloc[0]
     network = [first[key] for key in VARYING[1:] if key not in varying]
+    averaged = any(len(rows) > 1 for rows in _over_seeds(group, varying))
     seeds = group.seed.dropna().astype(int).astype(str).unique()
     lines = {
         "Data set": f"{first.dataset}, split {first['split']}, {first.images} images",
         "Network": ", ".join(network) or "see the table",
-        "Seeds": f"{', '.join(seeds)}; mean ± standard deviation" if len(seeds) > 1 else "",
+        "Seeds": f"{', '.join(seeds)}; mean ± standard deviation" if averaged else "",
         "Device": ", ".join(group.device.unique()),
         "Versions": first.versions,
         "Date": first.date,
@@ -104,31 +107,40 @@ def _heading(group: pd.DataFrame, varying: Sequence[str]) -> str:
 
 
 def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
-    rows = []
-    for _, runs in group.groupby([*varying, "type"], sort=False):
-        rows.append(
-            {key.capitalize(): runs[key].iloc[0] for key in varying}
-            | {
-                "Type": runs.type.iloc[0],
-                "Mean Accuracy %": _percent(runs.pixel_accuracy),
-                "Mean IoU %": f"{_percent(runs.mean_iou)} ({_percent(runs.mean_iou_per_image)})",
-                "Cross Entropy Error": _mean(runs.cross_entropy, 3),
-                "Best Epoch": ", ".join(runs.best_epoch.astype(str)),
-                "Mean IoU % at label size": _percent(runs.mean_iou_native),
-                "Parameters (M)": f"{runs.parameters.iloc[0] / 1e6:.2f}",
-                "GFLOPs": f"{runs.gflops.iloc[0]:.2f}",
-                "Latency (ms)": _mean(runs.latency_ms, 1),
-            }
-        )
+    rows = [
+        {key.capitalize(): runs[key].iloc[0] for key in varying}
+        | {
+            "Type": runs.type.iloc[0],
+            "Mean Accuracy %": _percent(runs.pixel_accuracy),
+            "Mean IoU %": f"{_percent(runs.mean_iou)} ({_percent(runs.mean_iou_per_image)})",
+            "Cross Entropy Error": _mean(runs.cross_entropy, 3),
+            "Best Epoch": ", ".join(runs.best_epoch.astype(str)),
+            "Mean IoU % at label size": _percent(runs.mean_iou_native),
+            "Parameters (M)": f"{runs.parameters.iloc[0] / 1e6:.2f}",
+            "GFLOPs": f"{runs.gflops.iloc[0]:.2f}",
+            "Latency (ms)": _mean(runs.latency_ms, 1),
+        }
+        for runs in _over_seeds(group, varying)
+    ]
     return _markdown(pd.DataFrame(rows), text=len(varying) + 1)
 
 
 def _class_table(runs: pd.DataFrame, title: str) -> str:
     columns = class_columns(runs)
-    cells = {title: [column.removeprefix("iou_") for column in columns]}
-    for name, rows in runs.groupby("type", sort=False):
-        cells[str(name)] = [_percent(rows[column]) for column in columns]
-    return _markdown(pd.DataFrame(cells), text=1)
+    names, cells = [title], [[column.removeprefix("iou_") for column in columns]]
+    for rows in _over_seeds(runs, []):
+        names.append(rows.type.iloc[0])
+        cells.append([_percent(rows[column]) for column in columns])
+    return _markdown(pd.DataFrame(zip(*cells, strict=True), columns=names), text=1)
+
+
+def _over_seeds(group: pd.DataFrame, varying: Sequence[str]) -> Iterator[pd.DataFrame]:
+    """The rows that differ in their seed only, together; those without one each alone."""
+    for _, rows in group.groupby([*varying, "type"], sort=False):
+        if rows.seed.notna().all() and rows.seed.is_unique:
+            yield rows
+        else:
+            yield from (rows.iloc[[number]] for number in range(len(rows)))
 
 
 def _percent(shares: pd.Series) -> str:

@@ -56,17 +56,18 @@ def plot_classes(benchmark: Path, output: Path) -> None:
     Raises:
         ValueError: the CSV has no rows.
     """
-    rows = _scored(benchmark)
-    rows = rows[rows.split == rows.split.iloc[0]]
+    rows = _first_split(benchmark)
     columns = class_columns(rows)
-    scores = 100 * rows.groupby("type", sort=False)[columns].agg(["mean", "std"])
+    stages = 100 * rows.set_index("type")[columns]
+    # As in the table, a class that one seed lacks has no mean.
+    means = stages.groupby(level=0, sort=False).mean(skipna=False)
+    errors = stages.groupby(level=0, sort=False).std().fillna(0)
     figure, ax = plt.subplots(figsize=(max(6, 0.62 * len(columns)), 4))
-    width = 0.8 / len(scores)
-    for number, (name, row) in enumerate(scores.iterrows()):
-        means = row.xs("mean", level=1)[columns]
-        errors = row.xs("std", level=1)[columns].fillna(0)
+    width = 0.8 / len(means)
+    for number, name in enumerate(means.index):
         places = [place + number * width for place in range(len(columns))]
-        ax.bar(places, means, width, yerr=errors if errors.any() else None, label=str(name))
+        deviation = errors.loc[name] if errors.loc[name].any() else None
+        ax.bar(places, means.loc[name], width, yerr=deviation, label=str(name))
     ax.set_xticks(
         [place + 0.4 - width / 2 for place in range(len(columns))],
         [column.removeprefix("iou_") for column in columns],
@@ -91,8 +92,7 @@ def plot_sweep(benchmark: Path, output: Path) -> None:
     Raises:
         ValueError: the CSV has no rows.
     """
-    rows = _scored(benchmark)
-    rows = rows[rows.split == rows.split.iloc[0]]
+    rows = _first_split(benchmark)
     keys = ["dataset", "network", "encoder", "type", "experiment"]
     points = rows.groupby(keys, sort=False, as_index=False).agg(
         sizes=("sizes", "first"),
@@ -108,8 +108,12 @@ def plot_sweep(benchmark: Path, output: Path) -> None:
         for ax, x in zip(axes, ("pixels", "gflops"), strict=True):
             ordered = line.sort_values(x)
             errors = 100 * ordered["std"].fillna(0)
-            label = ", ".join(compress(names, shown))
-            ax.errorbar(ordered[x], 100 * ordered["mean"], errors, fmt="o-", capsize=3, label=label)
+            label = ", ".join(map(str, compress(names, shown)))
+            # Experiments of one size differ in something else, which no line should hide.
+            style = "o" if ordered[x].duplicated().any() else "o-"
+            ax.errorbar(
+                ordered[x], 100 * ordered["mean"], errors, fmt=style, capsize=3, label=label
+            )
     sizes = points.drop_duplicates("input")
     axes[0].set_xscale("log")
     axes[0].set_xticks(sizes.pixels, sizes.input, rotation=45, ha="right")
@@ -122,8 +126,9 @@ def plot_sweep(benchmark: Path, output: Path) -> None:
     save_figure(figure, output)
 
 
-def _scored(path: Path) -> pd.DataFrame:
+def _first_split(path: Path) -> pd.DataFrame:
+    """The rows of the first split that a table has."""
     rows = read_scores(path)
     if rows.empty:
         raise ValueError(f"{path}: no scores to picture; the split has no labelled images")
-    return rows
+    return rows[rows.split == rows.split.iloc[0]]

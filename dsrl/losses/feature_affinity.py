@@ -17,8 +17,6 @@ two products of a tile are rounded alike, so that FA(x, x) is exactly 0. The los
 are ready after the forward pass; backward only scales. No N x N tensor exists at any time.
 """
 
-import os
-import shutil
 import warnings
 from functools import cache
 from types import ModuleType
@@ -100,13 +98,18 @@ def _scaled(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 @cache
 def _triton_form() -> ModuleType | None:
-    """The CUDA kernel; None where Triton is missing, or the C compiler that it starts with."""
+    """The CUDA kernel; None where Triton is missing, or what it compiles its launcher with."""
     try:
+        from triton.runtime import driver
+
         from dsrl.losses import feature_affinity_triton
+
+        _ = driver.active.utils
     except ImportError:
         return None
-    if not (os.environ.get("CC") or shutil.which("clang") or shutil.which("gcc")):
-        warnings.warn("no C compiler for Triton: feature affinity is slower", stacklevel=2)
+    except Exception as error:  # no C compiler, no Python.h, a folder that cannot be written, ...
+        text = " ".join(str(error).split())
+        warnings.warn(f"feature affinity is slower, as Triton does not start: {text}", stacklevel=2)
         return None
     return feature_affinity_triton
 

@@ -90,9 +90,12 @@ def fused(
 
     Returns:
         The loss, float32, and gradients, float32. None where this GPU cannot take the features:
-        they are float64, have too many channels, or no tile fits into its shared memory.
+        they are float64, have too many channels, it is older than Ampere or none of NVIDIA's, or no
+        tile fits into its shared memory.
     """
     if width(a) + width(r) > MAX_CHANNELS.get(a.dtype, 0):
+        return None
+    if a.is_cuda and (torch.version.hip or torch.cuda.get_device_capability(a.device) < (8, 0)):
         return None
     a, r = a.contiguous(), r.contiguous()
     batch, n, _ = a.shape
@@ -102,12 +105,13 @@ def fused(
         blocks = triton.cdiv(n, rows)
         losses = torch.empty(batch, blocks, device=a.device)
         try:
-            _rows[(blocks, batch)](
-                a, r, grad_a, grad_r, losses, n, a.shape[2], r.shape[2],
-                NEEDS_A=needs_a, NEEDS_R=needs_r, ROWS=rows, COLUMNS=columns,
-                A_WIDTH=width(a), R_WIDTH=width(r), PRECISION=precision(a.dtype),
-                num_warps=WARPS, num_stages=stages,
-            )  # fmt: skip
+            with torch.cuda.device_of(a):  # Triton launches on the current device
+                _rows[(blocks, batch)](
+                    a, r, grad_a, grad_r, losses, n, a.shape[2], r.shape[2],
+                    NEEDS_A=needs_a, NEEDS_R=needs_r, ROWS=rows, COLUMNS=columns,
+                    A_WIDTH=width(a), R_WIDTH=width(r), PRECISION=precision(a.dtype),
+                    num_warps=WARPS, num_stages=stages,
+                )  # fmt: skip
         except OutOfResources:
             continue
         scale = 1 / (batch * n * n)

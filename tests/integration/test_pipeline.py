@@ -100,15 +100,18 @@ def test_second_run_does_nothing(finished: Path) -> None:
     assert "Nothing to be done" in snakemake(finished)
 
 
+REPORTED = {"table": 1, "results": 1, "classes": 1, "all": 1}
+
+
 def retrained(first: int, *before: str) -> dict[str, int]:
     """The jobs that follow when the stages from `first` on are trained again."""
     stages = [job for k in range(first, 4) for job in (f"train {k}", f"benchmark {k}")]
-    names = [*before, *stages, "prune", "results", "examples", "curves", "all"]
+    names = [*before, *stages, "prune", "examples", "curves", *REPORTED]
     return dict.fromkeys(names, 1)
 
 
 PREPARED = {"preprocess": 1, "preprocess_train": 1}
-REPORTED = {"results": 1, "all": 1}
+PREPARED_TEST = {"preprocess": 1}
 
 
 @pytest.mark.parametrize(
@@ -125,9 +128,12 @@ REPORTED = {"results": 1, "all": 1}
         ("stages={2: {epochs: 1}}", retrained(2)),
         ("w2=0.5", retrained(3)),
         ("loss={fa_detach: super_resolution}", retrained(3)),
+        ("splits=[val, test]", {f"benchmark {s}": 1 for s in (1, 2, 3)} | REPORTED | PREPARED_TEST),
         ("latency_runs=2", {f"benchmark {stage}": 1 for stage in (1, 2, 3)} | REPORTED),
         ("examples=1", {"examples": 1, "all": 1}),
         ("device=cpu", {}),
+        ("gpus_per_job=1", {}),
+        ("description=any", {}),
         ("checkpoint_history=3", {}),
     ],
 )
@@ -181,6 +187,7 @@ def test_failing_rule_keeps_what_is_finished(copy: Path) -> None:
     assert log.strip() == "dsrl train: batch_size 64 is more than the 8 training images"
     assert log in done.stdout + done.stderr
     assert weights_path(copy, 1).exists()
+    assert jobs(snakemake(copy, "--dry-run")) == retrained(2), "the rerun does what is missing"
 
 
 def test_misspelt_key_is_named_with_its_neighbour(tmp_path: Path) -> None:

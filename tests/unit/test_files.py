@@ -143,3 +143,25 @@ def test_a_killed_process_leaves_the_old_content(tmp_path, kind):
         with atomic_directory(path) as temporary:
             (temporary / "b").write_text("new")
         assert tree(path) == {"b": "new"}
+
+
+def test_what_a_killed_process_was_replacing_is_put_back(tmp_path: Path) -> None:
+    """SIGKILL between the two renames: the old folder is at neither place, and must not be lost."""
+    script = (
+        "import os, signal, sys; from pathlib import Path; from dsrl import files\n"
+        "rename = Path.rename\n"
+        "def killed(self, target):\n"
+        "    rename(self, target)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+        "Path.rename = killed\n"
+        "with files.atomic_directory(Path(sys.argv[1])) as folder:\n"
+        "    (folder / 'new').touch()\n"
+    )
+    target = tmp_path / "data.v1"
+    target.mkdir()
+    (target / "old").touch()
+    done = subprocess.run([sys.executable, "-c", script, str(target)], check=False)
+    assert done.returncode == -signal.SIGKILL and not target.exists()
+    write_text(tmp_path / "another", "")
+    assert (target / "old").exists()
+    assert not list(tmp_path.glob(".*.tmp"))

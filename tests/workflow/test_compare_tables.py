@@ -33,7 +33,7 @@ def test_value_outside_the_tolerance_is_named(reference: pd.DataFrame, change: f
     table = reference.copy()
     table.loc[1, "mean_iou"] += change
     [line] = differences(table, reference)
-    assert line.startswith("SSSR+SISR, demo, val: mean_iou is ")
+    assert line.startswith("demo, 0, SSSR+SISR, demo, val: mean_iou is ")
 
 
 def test_number_of_parameters_is_exact(reference: pd.DataFrame) -> None:
@@ -41,14 +41,17 @@ def test_number_of_parameters_is_exact(reference: pd.DataFrame) -> None:
 
 
 def test_missing_row_is_named(reference: pd.DataFrame) -> None:
-    expected = ["SSSR+SISR+FA, demo, val: 0 rows instead of one"]
+    expected = ["demo, 0, SSSR+SISR+FA, demo, val: 0 rows instead of one"]
     assert differences(reference[:2], reference) == expected
 
 
 def test_exit_code_and_message(reference: pd.DataFrame, tmp_path: Path) -> None:
     shorter = tmp_path / "benchmark.csv"
     reference[:2].to_csv(shorter, index=False)
-    for table, code, message in [(REFERENCE, 0, ""), (shorter, 1, "SSSR+SISR+FA, demo, val")]:
+    for table, code, message in [
+        (REFERENCE, 0, ""),
+        (shorter, 1, "demo, 0, SSSR+SISR+FA, demo, val"),
+    ]:
         done = subprocess.run(
             [sys.executable, SCRIPT, table, REFERENCE], capture_output=True, text=True, check=False
         )

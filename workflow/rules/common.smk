@@ -16,9 +16,13 @@ try:
     SETTINGS = read_settings(config)
     RUNS = SETTINGS.runs()
     DATASETS = {}
-    for run in RUNS.values():
-        description = load_description(run.data.dataset)
-        DATASETS[description.name] = (run.data.dataset, description)
+    for source in {run.data.dataset for run in RUNS.values()}:
+        description = load_description(source)
+        if description.name in DATASETS:
+            raise ValueError(
+                f"{source} and {DATASETS[description.name][0]} are both named '{description.name}'"
+            )
+        DATASETS[description.name] = (source, description)
 except (OSError, ValueError) as error:
     raise WorkflowError(str(error)) from None
 
@@ -36,6 +40,8 @@ wildcard_constraints:
     experiment="|".join(map(re.escape, EXPERIMENTS)),
     run="|".join(map(re.escape, RUNS)),
     dataset="|".join(map(re.escape, DATASETS)),
+    height=r"\d+",
+    width=r"\d+",
 
 
 def archives(wildcards):

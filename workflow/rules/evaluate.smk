@@ -18,7 +18,7 @@ rule benchmark:
     resources:
         **gpu_resources(),
         mem_mb=evaluation_memory,
-        runtime=60,
+        runtime=scoring_time,
         options=f"--device {SETTINGS.resources.device}",
     params:
         data=subpath(input.train, ancestor=2),

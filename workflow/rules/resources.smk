@@ -96,6 +96,13 @@ def train_time(wildcards, input):
     return min(30 + int(seconds / 60), 24 * 60)
 
 
+def scoring_time(wildcards, input):
+    """Minutes to score a split: one pass over its images, forward only."""
+    images = len(json.loads(Path(input.scored).read_text())["samples"])
+    seconds = megapixels(wildcards.run, images) * (10 if ON_CPU else 0.5)
+    return min(30 + int(seconds / 60), 24 * 60)
+
+
 def evaluation_memory(wildcards):
     """MB to score or picture images, 8 at once; without gradients they take less than in training."""
     return int(4000 + 1000 * megapixels(wildcards.run, 8))

@@ -9,7 +9,7 @@ import sys
 
 import pandas as pd
 
-ROW = ["type", "dataset", "split"]
+ROW = ["experiment", "seed", "type", "dataset", "split"]
 TOLERANCES = {"images": 0, "parameters": 0, "gflops": 0, "pixel_accuracy": 0.02, "mean_iou": 0.03}
 
 
@@ -17,7 +17,7 @@ def differences(table: pd.DataFrame, reference: pd.DataFrame) -> list[str]:
     """What the table lacks or has otherwise, a line each; none if it agrees."""
     found = []
     for _, expected in reference.iterrows():
-        name = ", ".join(expected[ROW])
+        name = ", ".join(map(str, expected[ROW]))
         rows = table[(table[ROW] == expected[ROW]).all(axis=1)]
         if len(rows) != 1:
             found.append(f"{name}: {len(rows)} rows instead of one")

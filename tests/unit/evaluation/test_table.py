@@ -146,3 +146,25 @@ def test_experiments_are_told_apart_by_what_differs():
 def test_a_score_that_one_seed_lacks_is_not_averaged_over_the_others():
     text = format_tables([row(seed=0), row(seed=1, iou_road=math.nan)])
     assert cells(text, "road") == ["road", "-"]
+
+
+def test_rows_of_unknown_seeds_are_not_averaged():
+    """Calls of `dsrl benchmark` by hand name neither experiment nor seed."""
+    frames = [row(experiment="", seed=None, mean_iou=iou) for iou in (0.9, 0.5)]
+    text = format_tables(frames)
+    assert "90.00 (51.78)" in text and "50.00 (51.78)" in text
+    assert "±" not in text
+
+
+def test_unnamed_experiments_stand_beside_named_ones(tmp_path):
+    frames = [row(experiment="a"), row(experiment=None, seed=None, mean_iou=0.25)]
+    for number, frame in enumerate(frames):
+        frame.to_csv(tmp_path / f"{number}.csv", index=False)
+    write_table([tmp_path / "0.csv", tmp_path / "1.csv"], tmp_path / "table.txt")
+    text = (tmp_path / "table.txt").read_text()
+    assert "57.83 (51.78)" in text and "25.00 (51.78)" in text
+
+
+def test_seeds_of_different_experiments_are_no_sample():
+    text = format_tables([row(experiment="a", seed=0), row(experiment="b", seed=1)])
+    assert "±" not in text

@@ -7,12 +7,19 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from dsrl.evaluation.table import COLUMNS
 from dsrl.inference import charts
 
 
 def rows(experiment: str, size: str, gflops: float, ious: list[float]) -> list[dict[str, object]]:
     """A row for each seed of a stage; the class 'road' has the mean IoU, 'sky' none."""
-    common = {"dataset": "demo", "split": "val", "network": "n", "encoder": "e", "type": "SSSR"}
+    common = dict.fromkeys(COLUMNS, 1) | {
+        "dataset": "demo",
+        "split": "val",
+        "network": "n",
+        "encoder": "e",
+        "type": "SSSR",
+    }
     common |= {"experiment": experiment, "sizes": f"{size} -> ?", "gflops": gflops}
     return [
         {**common, "seed": seed, "mean_iou": iou, "iou_road": iou, "iou_sky": None}
