@@ -5,6 +5,7 @@ training that SIGTERM stopped and that goes on when the call is repeated; 130 in
 What a command needs is imported when it is called, so that `dsrl --help` does not wait for PyTorch.
 """
 
+import os
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,10 +24,14 @@ def main(argv: list[str] | None = None) -> None:
     try:
         with _quiet_threads():
             arguments.run(arguments)
+        sys.stdout.flush()
     except UsageError as error:
         arguments.parser.error(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
+    except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Stopped as stopped:
         print(f"dsrl {arguments.command}: {stopped}", file=sys.stderr)
         sys.exit(Stopped.exit_code)

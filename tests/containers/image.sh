@@ -38,7 +38,7 @@ inside() {
     buildah run --isolation chroot --user "$user" --volume "$work/checkout:/dsrl" dsrl-run -- "$@"
 }
 
-step "No build tools are inside"
+step "No build tools are inside but those that Triton needs"
 inside sh -c 'id && ! command -v pip uv make g++ git'
 
 step "What Triton compiles on a GPU compiles"

@@ -162,3 +162,22 @@ def test_a_benchmark_is_printed_and_written(dsrl, prepared, trained, tmp_path):
     assert out == (tmp_path / "b" / "benchmark.txt").read_text()
     assert "SSSR+SISR" in out and (tmp_path / "b" / "benchmark.csv").is_file()
     assert torch.get_num_threads() <= threads
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_tell(make_weights, tmp_path):
+    save_weights(tmp_path / "a.weights", make_weights(3))
+    line = [
+        sys.executable,
+        "-m",
+        "dsrl",
+        "inspect-checkpoint",
+        "--json",
+        "--checkpoint",
+        "a.weights",
+    ]
+    with subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        running.stdout.read(1)
+        running.stdout.close()
+        assert running.stderr.read() == b""
