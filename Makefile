@@ -16,7 +16,7 @@ test: lint ## lint, then run the tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 slow: .venv/installed ## run the tests that take minutes, such as that of Slurm
-	$(BIN)/python -m pytest -m slow -rs
+	$(BIN)/python -m pytest -m slow -rs --numprocesses auto --dist loadfile
 
 lint: .venv/installed ## check style, types and the workflow
 	$(BIN)/ruff check .

@@ -89,14 +89,14 @@ def class_columns(rows: pd.DataFrame) -> list[str]:
 
 def _heading(group: pd.DataFrame, varying: Sequence[str]) -> str:
     first = group.iloc[0]
-    network = [first[key] for key in VARYING[1:] if key not in varying]
+    network = [str(first[key]) for key in VARYING[1:] if key not in varying]
     averaged = any(len(rows) > 1 for rows in _over_seeds(group, varying))
     seeds = group.seed.dropna().astype(int).astype(str).unique()
     lines = {
         "Data set": f"{first.dataset}, split {first['split']}, {first.images} images",
         "Network": ", ".join(network) or "see the table",
         "Seeds": f"{', '.join(seeds)}; mean ± standard deviation" if averaged else "",
-        "Device": ", ".join(group.device.unique()),
+        "Device": ", ".join(map(str, group.device.unique())),
         "Versions": first.versions,
         "Date": first.date,
         "Baseline": f"always answering '{first.baseline_class}': "
