@@ -25,6 +25,7 @@ def record(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pat
     return tmp_path / "record"
 
 
+@pytest.mark.slow
 def test_trainings_run_side_by_side_each_on_a_gpu_of_its_own(folder: Path, record: Path) -> None:
     targets = [f"results/tiny/stage{stage}/final.weights" for stage in (1, 2, 3)]
     # The stages do not wait for one another, so that three could run at once.
@@ -39,6 +40,7 @@ def test_trainings_run_side_by_side_each_on_a_gpu_of_its_own(folder: Path, recor
     assert set().union(*(run.devices for run in found)) == {("", "0"), ("", "1")}
 
 
+@pytest.mark.slow
 def test_a_training_on_several_gpus(folder: Path, record: Path) -> None:
     """torchrun starts as many processes; with how many is no reason to train again."""
     snakemake(folder, "--config", "seed=1", "gpus_per_job=2", "--", STAGE_1)
