@@ -35,7 +35,7 @@ def main(argv: list[str] | None = None) -> None:
     except Stopped as stopped:
         print(f"dsrl {arguments.command}: {stopped}", file=sys.stderr)
         sys.exit(Stopped.exit_code)
-    except Exception as error:
+    except Exception as error:  # a bug too is told in one line; --debug shows where
         if arguments.debug:
             raise
         sys.exit(f"dsrl {arguments.command}: {_explain(error)}")
