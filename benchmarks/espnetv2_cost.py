@@ -9,9 +9,9 @@ from collections import Counter
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsrl.evaluation.complexity import parameters
+from dsrl.config.sections import Model
+from dsrl.models.cost import parameters
 from dsrl.models.dsrl import DSRL
-from dsrl.sections import Model
 
 SIZE = (256, 512)
 CLASSES = 20  # the authors count the 19 of Cityscapes and the ignored one

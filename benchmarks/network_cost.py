@@ -8,9 +8,9 @@ from pathlib import Path
 
 import torch
 
-from dsrl.config import Settings, read_settings
-from dsrl.data.labels import load_description
-from dsrl.evaluation.complexity import flops, parameters
+from dsrl.config.settings import Settings, read_settings
+from dsrl.data.description import load_description
+from dsrl.models.cost import flops, parameters
 from dsrl.models.dsrl import DSRL
 
 CONFIGS = ("config", "camvid-small", "camvid", "cityscapes", "cityscapes-espnetv2")

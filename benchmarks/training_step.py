@@ -17,13 +17,13 @@ from collections.abc import Callable
 
 import torch
 
-from dsrl.config import STAGE_NAMES, Settings, read_settings
-from dsrl.data.labels import load_description
+from dsrl.config.settings import STAGE_NAMES, Settings, read_settings
+from dsrl.data.description import load_description
 from dsrl.evaluation.benchmark import device_name
 from dsrl.losses import feature_affinity_loss, objective
 from dsrl.losses.objective import pool_to_stride
 from dsrl.models.dsrl import DSRL
-from dsrl.training.distributed import set_up_device
+from dsrl.system.distributed import set_up_device
 
 
 def seconds(call: Callable[[], object], device: torch.device, runs: int) -> float:

@@ -14,15 +14,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dsrl.config import Settings, read_settings
+from dsrl.checkpoints.weights import build_network, load_weights
+from dsrl.config.settings import Settings, read_settings
+from dsrl.config.strict import parse
 from dsrl.data.dataset import PreparedSplit
-from dsrl.evaluation.complexity import flops, latency, parameters
 from dsrl.evaluation.evaluate import evaluate
-from dsrl.inference.visualise import colour, plt, save_figure
-from dsrl.training.distributed import set_up_device
+from dsrl.figures.examples import colour, plt, save_figure
+from dsrl.models.cost import flops, latency, parameters
+from dsrl.system.distributed import set_up_device
 from dsrl.training.loop import train_stage
-from dsrl.training.weights import build_network, load_weights
-from dsrl.validation import parse
 
 KINDS = ("none", "transposed", "pixel_shuffle", "bilinear")
 WINDOW = 0.5  # share of the height and width that the picture shows, from the middle

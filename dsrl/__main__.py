@@ -1,5 +1,5 @@
 """`python -m dsrl`, and what torchrun starts."""
 
-from dsrl.cli import main
+from dsrl.cli.main import main
 
 main()

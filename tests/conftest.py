@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.config import Settings, read_settings
+from dsrl.config.settings import Settings, read_settings
 
 # Before torch is imported: what is tiny is slower on several threads than on one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -29,9 +29,9 @@ TINY = {
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo data set of 10, 5 and 4 images at 64x128, made as users make it; read only."""
     from dsrl.data.archives import unpack
-    from dsrl.data.demo import write_demo_archives
-    from dsrl.data.labels import load_description
+    from dsrl.data.description import load_description
     from dsrl.data.preprocess import preprocess
+    from dsrl.demo.archives import write_demo_archives
 
     folder = tmp_path_factory.mktemp("demo")
     write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0, jobs=1)
@@ -57,9 +57,9 @@ def make_weights(prepared: Path, tiny_settings: Callable[..., Settings]):
     """Untrained weights of a stage, with the classes of `prepared` or other ones."""
     import torch
 
+    from dsrl.checkpoints.weights import Weights, WeightsInfo
     from dsrl.data.manifest import read_manifest
     from dsrl.models.dsrl import DSRL
-    from dsrl.training.weights import Weights, WeightsInfo
 
     def make(stage: int, seed: int = 0, num_classes: int | None = None, **model: object) -> Weights:
         manifest = read_manifest(prepared / "val")

@@ -14,8 +14,8 @@ from typing import BinaryIO
 
 from tqdm import tqdm
 
-from dsrl.data.labels import DatasetDescription
-from dsrl.files import atomic_directory, atomic_file, make_folder
+from dsrl.data.description import DatasetDescription
+from dsrl.system.files import atomic_directory, atomic_file, make_folder
 
 CHUNK = 2**20
 TIMEOUT = 60  # seconds without an answer

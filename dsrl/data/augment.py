@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as tvf
 
+from dsrl.config.sections import Augmentation
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.transforms import resize_labels
-from dsrl.sections import Augmentation
 
 
 def augment(

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dsrl.config.sections import Augmentation
 from dsrl.data.augment import augment
 from dsrl.data.manifest import read_manifest
-from dsrl.sections import Augmentation
 
 
 class PreparedSplit:

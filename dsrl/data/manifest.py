@@ -15,8 +15,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from dsrl.sections import Size
-from dsrl.validation import Strict, parse
+from dsrl.config.sections import Size
+from dsrl.config.strict import Strict, parse
 
 IGNORE_INDEX = 255
 MANIFEST_NAME = "manifest.json"

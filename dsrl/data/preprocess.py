@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from dsrl.data.description import DatasetDescription
 from dsrl.data.images import DAMAGE, to_rgb
-from dsrl.data.labels import DatasetDescription
 from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple
-from dsrl.files import atomic_directory, write_text
+from dsrl.system.files import atomic_directory, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")

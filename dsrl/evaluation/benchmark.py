@@ -8,16 +8,16 @@ import pandas as pd
 import torch
 
 import dsrl
-from dsrl.config import STAGE_NAMES
+from dsrl.checkpoints.weights import WeightsInfo, build_network, load_weights
+from dsrl.config.settings import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
-from dsrl.evaluation.complexity import flops, latency, parameters
 from dsrl.evaluation.evaluate import EVALUATION_BATCH, Scores, evaluate
 from dsrl.evaluation.table import format_tables, write_tables
+from dsrl.models.cost import flops, latency, parameters
 from dsrl.models.dsrl import DSRL
-from dsrl.training.distributed import set_up_device
-from dsrl.training.guards import explained_faults
-from dsrl.training.weights import WeightsInfo, build_network, load_weights
+from dsrl.system.distributed import set_up_device
+from dsrl.system.faults import explained_faults
 
 
 def benchmark(

@@ -12,7 +12,7 @@ from dsrl.data.dataset import EvaluationSet, PreparedSplit
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.transforms import InputTransform, resize_labels
 from dsrl.evaluation.metrics import ConfusionMatrix
-from dsrl.training import distributed
+from dsrl.system import distributed
 
 EVALUATION_BATCH = 8  # images; scores do not depend on it
 

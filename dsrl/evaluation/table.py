@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from dsrl.files import atomic_file
+from dsrl.system.files import atomic_file
 
 # Of a benchmark's CSV, what the table shows.
 COLUMNS = (

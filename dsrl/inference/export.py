@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from dsrl.checkpoints.weights import build_network, load_weights
 from dsrl.data.transforms import normalise
-from dsrl.files import atomic_file
 from dsrl.models.dsrl import DSRL
-from dsrl.training.weights import build_network, load_weights
+from dsrl.system.files import atomic_file
 
 
 class InferenceNetwork(nn.Module):

@@ -6,10 +6,10 @@ from typing import NamedTuple
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsrl.config.sections import Loss
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.losses.feature_affinity import feature_affinity_loss
 from dsrl.models.dsrl import DSRLOutput
-from dsrl.sections import Loss
 
 
 class Losses(NamedTuple):

@@ -4,10 +4,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dsrl.config.sections import Model
 from dsrl.models.backbone import Backbone
 from dsrl.models.heads import Upsampler
 from dsrl.models.layers import BaseNetwork, conv_bn_relu, resize_like
-from dsrl.sections import Model
 
 
 def deeplabv3plus(settings: Model, num_classes: int) -> BaseNetwork:

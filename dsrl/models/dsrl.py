@@ -4,11 +4,11 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from dsrl.config.sections import Model
 from dsrl.models.deeplabv3plus import deeplabv3plus
 from dsrl.models.espnetv2 import espnetv2
 from dsrl.models.heads import SuperResolutionHead
 from dsrl.models.layers import conv_bn_relu, initialise
-from dsrl.sections import Model
 
 BASE_NETWORKS = {"deeplabv3plus": deeplabv3plus, "espnetv2": espnetv2}
 

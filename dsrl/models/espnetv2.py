@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from dsrl.config.sections import Model
 from dsrl.models.eesp import (
     Downsampler,
     EESPUnit,
@@ -20,7 +21,6 @@ from dsrl.models.eesp import (
 )
 from dsrl.models.heads import Upsampler
 from dsrl.models.layers import BaseNetwork, resize_like
-from dsrl.sections import Model
 
 DECODER_CHANNELS = (64, 48, 32)  # from coarse to fine
 

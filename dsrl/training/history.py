@@ -12,7 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dsrl.evaluation.evaluate import Scores
-from dsrl.files import atomic_file, errors_that_name
+from dsrl.system.files import atomic_file, errors_that_name
 
 Row = dict[str, float]
 

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from dsrl.config import Settings, read_settings
-from dsrl.training import distributed
-from dsrl.training.interrupt import stop_on_sigterm
+from dsrl.checkpoints.weights import load
+from dsrl.config.settings import Settings, read_settings
+from dsrl.system import distributed
+from dsrl.system.signals import stop_on_sigterm
 from dsrl.training.start import find_start
 from dsrl.training.trainer import Trainer
-from dsrl.training.weights import load
 
 
 def train_stage(

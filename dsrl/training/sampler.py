@@ -5,7 +5,7 @@ from itertools import islice
 
 from torch.utils.data import Dataset, DistributedSampler
 
-from dsrl.training import distributed
+from dsrl.system import distributed
 
 
 class EpochSampler(DistributedSampler[int]):

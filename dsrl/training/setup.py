@@ -8,12 +8,12 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from dsrl.config import Settings
+from dsrl.config.settings import Settings
 from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
-from dsrl.training import distributed
-from dsrl.training.interrupt import ignore_sigterm
+from dsrl.system import distributed
+from dsrl.system.signals import ignore_sigterm
 from dsrl.training.sampler import EpochSampler
 from dsrl.training.start import Start
 

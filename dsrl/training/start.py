@@ -9,12 +9,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dsrl.config import Settings
+from dsrl.checkpoints.weights import Weights, WeightsInfo, load_any, load_layers, load_weights
+from dsrl.config.sections import Model
+from dsrl.config.settings import Settings
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
-from dsrl.sections import Model
-from dsrl.training import distributed
-from dsrl.training.weights import Weights, WeightsInfo, load_any, load_layers, load_weights
+from dsrl.system import distributed
 
 # What programs put before the names of an encoder's layers, this one included.
 PREFIXES = ("module.", "model.", "encoder.", "backbone.", "features.")

@@ -9,20 +9,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dsrl.config import STAGE_NAMES, Settings
+from dsrl.checkpoints.checkpoint import CheckpointFolder, restore_random_states
+from dsrl.checkpoints.weights import Weights, WeightsInfo, compare_layers, save_weights
+from dsrl.config.settings import STAGE_NAMES, Settings
 from dsrl.data.dataset import TrainingSample, TrainingSet
 from dsrl.data.transforms import normalise
 from dsrl.evaluation.evaluate import evaluate
-from dsrl.files import make_folder
 from dsrl.losses import Losses, objective
-from dsrl.training import distributed, setup
-from dsrl.training.checkpoint import CheckpointFolder, restore_random_states
-from dsrl.training.guards import LossWatch, all_finite, explained_faults
+from dsrl.system import distributed
+from dsrl.system.faults import explained_faults
+from dsrl.system.files import make_folder
+from dsrl.system.signals import Stopped, StopRequest
+from dsrl.training import setup
+from dsrl.training.guards import LossWatch, all_finite
 from dsrl.training.history import History, Progress, Row, scores_of, summary
-from dsrl.training.interrupt import Stopped, StopRequest
 from dsrl.training.schedule import poly
 from dsrl.training.start import Start, check_fits
-from dsrl.training.weights import Weights, WeightsInfo, compare_layers, save_weights
 
 
 class Trainer:

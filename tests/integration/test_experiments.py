@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from test_pipeline import CONFIG, ROOT, command, jobs, snakemake
+from pipeline import CONFIG, ROOT, command, jobs, snakemake
 
 EXPERIMENTS = {"small": {"input_size": [32, 32]}, "large": {"input_size": [32, 64]}}
 
@@ -89,7 +89,7 @@ TRACKED = {  # a module, and the rules that use it
     "dsrl/inference/charts.py": {"sweep", "classes", "curves"},
     "dsrl/losses/objective.py": {"train", "prune", "benchmark", "examples", "curves"}
     | {"table", "results", "sweep", "classes"},
-    "dsrl/evaluation/complexity.py": {"benchmark", "table", "results", "sweep", "classes"},
+    "dsrl/models/cost.py": {"benchmark", "table", "results", "sweep", "classes"},
 }
 
 

@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
+from pipeline import jobs, snakemake
 from recording import at_once, recorded, runs
-from test_pipeline import jobs, snakemake
 
 STAGE_1 = "results/tiny/stage1/final.weights"
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import torch
 
-from dsrl.training.weights import load, load_weights
+from dsrl.checkpoints.weights import load, load_weights
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20

@@ -105,7 +105,7 @@ def test_sigterm_ends_a_script_that_does_not_catch_it(
     """A traceback keeps the loader alive; its processes must not keep the script from leaving."""
     settings = json.dumps(tiny_settings(num_workers=2, epochs=500).model_dump(mode="json"))
     script = (
-        "import sys; from pathlib import Path; from dsrl.config import read_settings;"
+        "import sys; from pathlib import Path; from dsrl.config.settings import read_settings;"
         "from dsrl.training.loop import train_stage;"
         "train_stage(read_settings(sys.argv[1]), 1, Path(sys.argv[2]), Path(sys.argv[3]))"
     )

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from dsrl.config import read_settings
+from dsrl.config.settings import read_settings
 
 ROOT = Path(__file__).parents[2]
 

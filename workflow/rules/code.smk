@@ -17,7 +17,7 @@ def code_of(command):
     if not SETTINGS.track_code:
         return ""
     function = command.replace("-", "_")
-    for path in sorted((PACKAGE / "commands").glob("*.py")):
+    for path in sorted((PACKAGE / "cli").glob("*.py")):
         for node in syntax(path).body:
             if isinstance(node, ast.FunctionDef) and node.name == function:
                 return fingerprint(modules_in(node))

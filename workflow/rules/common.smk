@@ -8,9 +8,9 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from dsrl.config import STAGES, read_settings
+from dsrl.config.settings import STAGES, read_settings
 from dsrl.data.archives import missing_archive_message
-from dsrl.data.labels import load_description
+from dsrl.data.description import load_description
 
 try:
     SETTINGS = read_settings(config)

@@ -3,7 +3,7 @@
 All of it goes into `resources` and `threads`, whose change is no reason to run a job again.
 """
 
-from dsrl.devices import visible_gpus
+from dsrl.system.gpus import visible_gpus
 
 HARDWARE = SETTINGS.resources
 ON_CPU = HARDWARE.device == "cpu"

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from dsrl.config import Settings
-from dsrl.validation import Strict
+from dsrl.config.settings import Settings
+from dsrl.config.strict import Strict
 
 ROOT = Path(__file__).parents[2]
 INTRODUCTION = """\
@@ -29,8 +29,8 @@ pictures, and `resources` to nothing.
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 | `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's second network |
 
-This page and `workflow/schemas/config.schema.json` come from `dsrl/config.py` and
-`dsrl/sections.py`, by `make docs`.
+This page and `workflow/schemas/config.schema.json` come from `dsrl/config/settings.py` and
+`dsrl/config/sections.py`, by `make docs`.
 """
 
 

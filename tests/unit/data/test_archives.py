@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.cli import main
+from dsrl.cli.main import main
 from dsrl.data import archives
 from dsrl.data.archives import download, missing_archive_message, unpack
-from dsrl.data.labels import load_description
+from dsrl.data.description import load_description
 
 
 def make(path: Path, members, compression=zipfile.ZIP_DEFLATED) -> Path:

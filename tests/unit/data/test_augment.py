@@ -5,9 +5,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from dsrl.config.sections import Augmentation
 from dsrl.data.augment import augment, crop
 from dsrl.data.manifest import IGNORE_INDEX
-from dsrl.sections import Augmentation
 
 SIZE = (64, 96)
 FILL = [200, 200, 200]

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from dsrl.config.sections import Augmentation
 from dsrl.data.dataset import EvaluationSet, PreparedSplit, TrainingSet
-from dsrl.sections import Augmentation
 
 SIZE = (64, 128)
 

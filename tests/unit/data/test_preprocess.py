@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from dsrl.data.archives import unpack
-from dsrl.data.labels import DatasetDescription, load_description
+from dsrl.data.description import DatasetDescription, load_description
 from dsrl.data.manifest import IGNORE_INDEX, read_manifest
 from dsrl.data.preprocess import preprocess
 
@@ -282,7 +282,7 @@ def test_train_and_val_must_be_there(tmp_path, split):
 MEASURE = """
 import json, sys
 from pathlib import Path
-from dsrl.data.labels import DatasetDescription
+from dsrl.data.description import DatasetDescription
 from dsrl.data.preprocess import preprocess
 
 if __name__ == "__main__":

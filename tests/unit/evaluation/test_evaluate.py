@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsrl.checkpoints.weights import build_network, save_weights
 from dsrl.data.dataset import PreparedSplit
-from dsrl.data.labels import load_description
+from dsrl.data.description import load_description
 from dsrl.data.preprocess import preprocess
 from dsrl.data.transforms import resize_labels
 from dsrl.evaluation import ConfusionMatrix
 from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
 from dsrl.evaluation.evaluate import evaluate
-from dsrl.training.weights import build_network, save_weights
 
 CPU = torch.device("cpu")
 

@@ -9,12 +9,12 @@ import pytest
 import torch
 from PIL import Image
 
-from dsrl.cli import main
+from dsrl.checkpoints.weights import build_network, load_weights
+from dsrl.cli.main import main
 from dsrl.data.dataset import PreparedSplit
-from dsrl.inference import sheet
+from dsrl.figures import sheet
 from dsrl.inference.frames import list_frames
-from dsrl.inference.predict import Predictor
-from dsrl.training.weights import build_network, load_weights
+from dsrl.inference.predictor import Predictor
 
 
 @pytest.fixture(autouse=True)

@@ -5,10 +5,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsrl.config.sections import Loss
 from dsrl.losses import feature_affinity_loss, objective
 from dsrl.losses.objective import mean_cross_entropy, pool_to_stride
 from dsrl.models.dsrl import DSRLOutput
-from dsrl.sections import Loss
 
 CLASSES, HEIGHT, WIDTH = 5, 32, 48
 

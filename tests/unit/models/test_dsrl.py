@@ -3,9 +3,9 @@
 import pytest
 import torch
 
+from dsrl.config.sections import Loss, Model
 from dsrl.losses import objective
 from dsrl.models.dsrl import DSRL
-from dsrl.sections import Loss, Model
 
 ENCODERS = ["resnet18", "mobilenetv3_small_050"]
 CLASSES = 5

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsrl.config import read_settings
-from dsrl.evaluation.complexity import flops, parameters
+from dsrl.checkpoints.weights import Weights, WeightsInfo, build_network, prune
+from dsrl.config.sections import Loss, Model
+from dsrl.config.settings import read_settings
 from dsrl.losses import objective
+from dsrl.models.cost import flops, parameters
 from dsrl.models.dsrl import DSRL
 from dsrl.models.eesp import EESP, Downsampler, PyramidPooling, dilations
 from dsrl.models.espnetv2 import ESPNetv2Encoder
-from dsrl.sections import Loss, Model
-from dsrl.training.weights import Weights, WeightsInfo, build_network, prune
 
 UPSAMPLERS = ("bilinear", "pixel_shuffle", "transposed")
 ODD_SIZES = [(64, 96), (65, 97), (33, 50), (17, 31)]

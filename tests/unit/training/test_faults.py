@@ -7,8 +7,8 @@ import signal
 import pytest
 import torch
 
-from dsrl.cli import main
-from dsrl.training.guards import explained_faults
+from dsrl.cli.main import main
+from dsrl.system.faults import explained_faults
 from dsrl.training.loop import train_stage
 from dsrl.training.trainer import Trainer
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import torch
 
+from dsrl.checkpoints.weights import build_network, load_weights, save_weights
 from dsrl.data.dataset import PreparedSplit, TrainingSet
 from dsrl.evaluation.evaluate import evaluate
-from dsrl.training.interrupt import StopRequest
+from dsrl.system.signals import StopRequest
 from dsrl.training.loop import train_stage
 from dsrl.training.start import find_start
 from dsrl.training.trainer import Trainer
-from dsrl.training.weights import build_network, load_weights, save_weights
 
 CPU = torch.device("cpu")
 
@@ -55,7 +55,7 @@ def interrupt(monkeypatch, step: int) -> None:
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from dsrl.config import read_settings
+from dsrl.config.settings import read_settings
 from dsrl.training.loop import Trainer, train_stage
 whole_step, steps = Trainer._step, []
 def killed(self, sample):

@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dsrl.training import checkpoint
-from dsrl.training.interrupt import Stopped
+from dsrl.checkpoints import checkpoint
+from dsrl.system.signals import Stopped
 from dsrl.training.loop import read_checkpoint, resume_stage, train_stage
 from dsrl.training.trainer import Trainer
 

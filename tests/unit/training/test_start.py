@@ -4,11 +4,11 @@ import pytest
 import timm
 import torch
 
+from dsrl.checkpoints.weights import save_weights
+from dsrl.config.sections import Model
 from dsrl.models.dsrl import DSRL
-from dsrl.sections import Model
 from dsrl.training.loop import train_stage
 from dsrl.training.start import find_start, load_encoder
-from dsrl.training.weights import save_weights
 
 
 def resnet(**options) -> dict[str, torch.Tensor]:

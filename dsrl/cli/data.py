@@ -1,0 +1,112 @@
+"""Commands that bring data into shape: demo-data, download, unpack, preprocess."""
+
+from pathlib import Path
+from typing import Any
+
+from dsrl.cli.options import (
+    Arguments,
+    add_command,
+    add_config,
+    add_dataset,
+    add_jobs,
+    add_settings,
+    settings_from,
+    whole_number,
+)
+from dsrl.config.sections import Demo
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module to the parser."""
+    add_demo_data(commands)
+    add_download(commands)
+    add_unpack(commands)
+    add_preprocess(commands)
+
+
+def add_demo_data(commands: Any) -> None:
+    parser = add_command(commands, "demo-data", demo_data, "draw a street-scene data set")
+    parser.add_argument("--output", type=Path, default=Path("data/archives/demo"), help="folder")
+    add_config(parser)
+    add_jobs(parser)
+    add_settings(parser, Demo)
+
+
+def demo_data(arguments: Arguments) -> None:
+    from dsrl.demo.archives import write_demo_archives
+
+    demo = settings_from(arguments).demo
+    write_demo_archives(
+        arguments.output,
+        demo.train_images,
+        demo.val_images,
+        demo.image_size,
+        demo.demo_seed,
+        arguments.jobs,
+    )
+
+
+def add_download(commands: Any) -> None:
+    parser = add_command(commands, "download", download, "fetch a public archive")
+    add_dataset(parser)
+    parser.add_argument("archive", type=Path, help="where to put it; its name says which it is")
+
+
+def download(arguments: Arguments) -> None:
+    from dsrl.data import archives
+    from dsrl.data.description import load_description
+
+    description = load_description(arguments.dataset)
+    name = arguments.archive.name
+    if name not in description.urls:
+        folder = arguments.archive.parent
+        raise ValueError(archives.missing_archive_message(description, name, folder))
+    archives.download(description.urls[name], arguments.archive)
+
+
+def add_unpack(commands: Any) -> None:
+    parser = add_command(commands, "unpack", unpack, "extract archives into one folder")
+    parser.add_argument("archives", type=Path, nargs="+", metavar="ARCHIVE", help="zip file")
+    parser.add_argument("--output", type=Path, required=True, help="folder; replaced as a whole")
+
+
+def unpack(arguments: Arguments) -> None:
+    from dsrl.data import archives
+
+    archives.unpack(arguments.archives, arguments.output)
+
+
+def add_preprocess(commands: Any) -> None:
+    parser = add_command(
+        commands, "preprocess", preprocess, "pair, check, resize and pack one split of a data set"
+    )
+    add_dataset(parser)
+    parser.add_argument("--raw", type=Path, required=True, help="folder that `unpack` wrote")
+    parser.add_argument("--dataset-split", default="train", help="train, val or test")
+    parser.add_argument(
+        "--size",
+        type=whole_number,
+        nargs=2,
+        required=True,
+        metavar=("H", "W"),
+        help="of stored images",
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, help="folder of the prepared data set"
+    )
+    add_jobs(parser)
+
+
+def preprocess(arguments: Arguments) -> None:
+    from dsrl.data import preprocess
+    from dsrl.data.description import load_description
+
+    split = arguments.dataset_split
+    preprocess.preprocess(
+        load_description(arguments.dataset),
+        arguments.raw,
+        split,
+        tuple(arguments.size),
+        arguments.output / split,
+        arguments.jobs,
+    )

@@ -1,0 +1,81 @@
+"""The `dsrl` command: one subcommand per rule of the workflow and per command of the original.
+
+Exit codes: 0 done; 2 wrong usage; 1 a failure, told in one line on stderr; 75 (EX_TEMPFAIL) a
+training that SIGTERM stopped and that goes on when the call is repeated; 130 interrupted by Ctrl-C.
+What a command needs is imported when it is called, so that `dsrl --help` does not wait for PyTorch.
+"""
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dsrl import __version__
+from dsrl.cli import data, evaluation, gpus, inference, training, weights
+from dsrl.cli.options import Parser, UsageError
+from dsrl.system.signals import Stopped
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run a command line and exit."""
+    parser = build_parser()
+    arguments = parser.parse_args(argv)
+    try:
+        with _quiet_threads():
+            arguments.run(arguments)
+        sys.stdout.flush()
+    except UsageError as error:
+        arguments.parser.error(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Stopped as stopped:
+        print(f"dsrl {arguments.command}: {stopped}", file=sys.stderr)
+        sys.exit(Stopped.exit_code)
+    except Exception as error:  # a bug too is told in one line; --debug shows where
+        if arguments.debug:
+            raise
+        sys.exit(f"dsrl {arguments.command}: {_explain(error)}")
+
+
+@contextmanager
+def _quiet_threads() -> Iterator[None]:
+    """Tell no failed write of a thread: TensorBoard's raises it again where the log is written to,
+    which is then told in one line."""
+    before = threading.excepthook
+
+    def tell(arguments: threading.ExceptHookArgs) -> None:
+        if not issubclass(arguments.exc_type, OSError):
+            before(arguments)
+
+    threading.excepthook = tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
+def _explain(error: Exception) -> str:
+    """One line about an error, which begins with the file that it is about, if there is one."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        text = f"{error.filename}: {error.strerror}"
+    text = " ".join(text.split())
+    if isinstance(error, (OSError, ValueError)):
+        return text
+    return f"{type(error).__name__}: {text}; add --debug for the traceback"
+
+
+def build_parser() -> Parser:
+    """The parser of all subcommands."""
+    parser = Parser(prog="dsrl", description="Dual Super-Resolution Learning for Segmentation.")
+    parser.add_argument("--version", action="version", version=f"dsrl {__version__}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", parser_class=Parser
+    )
+    for module in (data, training, weights, evaluation, inference, gpus):
+        module.add_commands(commands)
+    return parser

@@ -1,0 +1,215 @@
+"""Options of the command line that stand for settings, and the parser they belong to."""
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dsrl.config.settings import Settings, read_settings
+from dsrl.config.strict import Strict, parse
+
+Arguments = argparse.Namespace
+DEFAULT_CONFIG = Path("config/config.yaml")
+PREPARED = Path("data/prepared")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+class UsageError(Exception):
+    """An option has a value that cannot be."""
+
+
+def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text: str) -> Parser:
+    """Add a subcommand with the options that all have."""
+    parser: Parser = commands.add_parser(
+        name,
+        help=text,
+        description=text[0].upper() + text[1:] + ".",
+    )
+    parser.set_defaults(run=run, parser=parser)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def add_settings(
+    parser: Parser,
+    *sections: type[Strict],
+    leave_out: tuple[str, ...] = (),
+    default: str | None = None,
+) -> None:
+    """Add an option for each setting of the sections: `--learning-rate` for `learning_rate`.
+
+    Args:
+        leave_out: settings that get none.
+        default: what the help calls the default, where it is not that of the settings.
+    """
+    names = {field.annotation: name for name, field in Settings.model_fields.items()}
+    for section in sections:
+        group = parser.add_argument_group(f"{names[section]} settings")
+        for key, field in section.model_fields.items():
+            if key in leave_out:
+                continue
+            kwargs: dict[str, Any] = {}
+            if field.annotation is bool:
+                kwargs["action"] = argparse.BooleanOptionalAction
+            else:
+                kwargs["metavar"] = key.rpartition("_")[2].upper()
+                pair = "tuple" in str(field.annotation)
+                kwargs |= {"nargs": 2} if pair else {}
+            group.add_argument(
+                "--" + key.replace("_", "-"),
+                dest=f"{names[section]}.{key}",
+                default=argparse.SUPPRESS,
+                help=f"{field.description} (default: {default or field.default})".replace(
+                    "%", "%%"
+                ),
+                **kwargs,
+            )
+
+
+def settings_from(arguments: Arguments, stage: int | None = None) -> Settings:
+    """The settings of --config, overridden by the options that were given.
+
+    Without --config they are those of `config/config.yaml` below the current folder, which is also
+    what Snakemake reads there; where there is no such file, the defaults.
+    """
+    source = getattr(arguments, "config", None)
+    if source is None and DEFAULT_CONFIG.is_file():
+        source = str(DEFAULT_CONFIG)
+    settings = read_settings(source)
+    if settings.experiments:
+        raise UsageError("--config has several experiments; name a config without `experiments`")
+    if stage is not None:
+        training = settings.training_of(stage)
+        settings = settings.model_copy(update={"training": training, "stages": {}})
+    return override(settings, arguments)
+
+
+def override(settings: Settings, arguments: Arguments) -> Settings:
+    """`settings` with the values of the options that were given.
+
+    Raises:
+        UsageError: an option has a value that cannot be.
+    """
+    values, given = settings.model_dump(), {}
+    for option, value in vars(arguments).items():
+        section, dot, key = option.partition(".")
+        if dot:
+            values[section][key] = value
+            given[option] = "--" + key.replace("_", "-")
+    for key in ("seed", "description", "experiment_id"):
+        if getattr(arguments, key, None) is not None:
+            values[key] = getattr(arguments, key)
+    try:
+        return parse(Settings, values, "options")
+    except ValueError as error:
+        text = str(error).removeprefix("options: ")
+        for setting, option in given.items():
+            text = text.replace(setting, option)
+        raise UsageError(text) from None
+
+
+def whole_number(text: str) -> int:
+    """A number of things, from 1 up, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; give 1 or more")
+    return int(text)
+
+
+def file_named(suffix: str) -> Callable[[str], Path]:
+    """A file to write whose name ends in `suffix`, for argparse."""
+
+    def check(text: str) -> Path:
+        if Path(text).suffix != suffix:
+            raise argparse.ArgumentTypeError(f"{text!r} should end in {suffix}")
+        return Path(text)
+
+    return check
+
+
+def add_config(parser: Parser) -> None:
+    parser.add_argument(
+        "--config",
+        metavar="FILE",
+        help="settings; a YAML file, or a mapping in braces "
+        f"(default: {DEFAULT_CONFIG}, where there is one)",
+    )
+
+
+def add_jobs(parser: Parser) -> None:
+    cores = len(os.sched_getaffinity(0))
+    parser.add_argument("--jobs", type=whole_number, default=cores, help="processes")
+
+
+def add_dataset(parser: Parser) -> None:
+    parser.add_argument(
+        "--dataset", required=True, help="demo, cityscapes, camvid, or a YAML description"
+    )
+
+
+def add_data(parser: Parser, named_by: str) -> None:
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="folder of a prepared data set "
+        f"(default: data/prepared/<data set>-<H>x<W>, as the {named_by} say)",
+    )
+
+
+def data_of_settings(arguments: Arguments, settings: Settings) -> Path:
+    """--data, or the prepared folder that the settings name.
+
+    Raises:
+        FileNotFoundError: it does not exist.
+    """
+    from dsrl.data.description import load_description
+
+    if arguments.data is not None:
+        return Path(arguments.data)
+    height, width = settings.data.stored_size
+    folder = PREPARED / f"{load_description(settings.data.dataset).name}-{height}x{width}"
+    return _existing(folder, [folder])
+
+
+def data_of_weights(arguments: Arguments, weights: Path) -> Path:
+    """--data, or the only prepared folder of the data set that the weights were trained on; of
+    several, the one of their output size.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: there are several, and none of that size.
+    """
+    from dsrl.checkpoints.weights import load_weights
+
+    if arguments.data is not None:
+        return Path(arguments.data)
+    info = load_weights(weights).info
+    height, width = info.input_size
+    folder = PREPARED / f"{info.dataset}-{2 * height}x{2 * width}"
+    return _existing(folder, [folder, *sorted(PREPARED.glob(f"{info.dataset}-*x*"))])
+
+
+def _existing(wanted: Path, candidates: list[Path]) -> Path:
+    found = [folder for folder in candidates if folder.is_dir()]
+    if not found:
+        raise FileNotFoundError(
+            f"{wanted} does not exist; prepare it with `dsrl preprocess`, or name another with "
+            "--data"
+        )
+    if wanted not in found and len(found) > 1:
+        raise ValueError(f"{', '.join(map(str, found))}: choose one with --data")
+    return found[0]
+
+
+def add_split(parser: Parser) -> None:
+    parser.add_argument("--dataset-split", default="val", help="train, val or test")
+
+
+def add_device(parser: Parser) -> None:
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where")

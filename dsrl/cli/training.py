@@ -1,0 +1,83 @@
+"""Commands that train: train, resume-train."""
+
+from pathlib import Path
+from typing import Any
+
+from dsrl.cli.options import (
+    Arguments,
+    add_command,
+    add_config,
+    add_data,
+    add_settings,
+    data_of_settings,
+    override,
+    settings_from,
+)
+from dsrl.config.sections import Augmentation, Data, Loss, Model, Resources, Training
+from dsrl.config.settings import STAGES
+
+# Of these `dsrl` learns from torchrun.
+WORKFLOW_ONLY = ("gpus_per_job", "nodes")
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module to the parser."""
+    add_train(commands)
+    add_resume_train(commands)
+
+
+def add_train(commands: Any) -> None:
+    parser = add_command(commands, "train", train, "train one stage")
+    parser.add_argument("--stage", type=int, choices=STAGES, required=True, help="which")
+    add_data(parser, "settings")
+    parser.add_argument(
+        "--init-weights",
+        type=Path,
+        metavar="FILE",
+        help="what to start from: final weights of the stage before (default for stages 2 and 3: "
+        "those beside --output), or a model zoo's state dict of the encoder",
+    )
+    parser.add_argument(
+        "--output", type=Path, help="folder of the stage (default: weights/stage<K>)"
+    )
+    add_config(parser)
+    parser.add_argument("--seed", type=int, help="of weights, data order and augmentation")
+    for option in ("--description", "--experiment-id"):
+        parser.add_argument(option, metavar="TEXT", help="kept in the files and in TensorBoard")
+    add_settings(parser, Training, Loss, Model, Data, Augmentation)
+    add_settings(parser, Resources, leave_out=WORKFLOW_ONLY)
+
+
+def train(arguments: Arguments) -> None:
+    from dsrl.training.loop import train_stage
+
+    settings = settings_from(arguments, arguments.stage)
+    train_stage(
+        settings,
+        arguments.stage,
+        data_of_settings(arguments, settings),
+        arguments.output or Path(f"weights/stage{arguments.stage}"),
+        arguments.init_weights,
+    )
+
+
+def add_resume_train(commands: Any) -> None:
+    parser = add_command(
+        commands, "resume-train", resume_train, "go on from a checkpoint, with its settings"
+    )
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="in the folder `checkpoints` of the stage's folder, which is written to",
+    )
+    parser.add_argument("--data", type=Path, help="prepared data set, if it has been moved")
+    add_settings(parser, Resources, leave_out=WORKFLOW_ONLY, default="as in the checkpoint")
+
+
+def resume_train(arguments: Arguments) -> None:
+    from dsrl.training.loop import read_checkpoint, resume_stage
+
+    state, settings = read_checkpoint(arguments.checkpoint)
+    resume_stage(arguments.checkpoint, state, override(settings, arguments), arguments.data)

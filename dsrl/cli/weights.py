@@ -1,0 +1,142 @@
+"""Commands about networks and the files that training leaves: prune-weights, inspect-checkpoint,
+edit-checkpoint, print-model, purge."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dsrl.cli.options import (
+    Arguments,
+    UsageError,
+    add_command,
+    add_config,
+    add_settings,
+    settings_from,
+)
+from dsrl.config.sections import Data, Model
+from dsrl.config.settings import STAGES
+
+
+def add_commands(commands: Any) -> None:
+    """Add the commands of this module to the parser."""
+    add_prune_weights(commands)
+    add_inspect_checkpoint(commands)
+    add_edit_checkpoint(commands)
+    add_print_model(commands)
+    add_purge(commands)
+
+
+def add_prune_weights(commands: Any) -> None:
+    parser = add_command(
+        commands, "prune-weights", prune_weights, "keep the layers that inference needs"
+    )
+    parser.add_argument(
+        "--src-weights", type=Path, required=True, help="weights or a checkpoint of any stage"
+    )
+    parser.add_argument("--dest-weights", type=Path, required=True, help="file to write")
+
+
+def prune_weights(arguments: Arguments) -> None:
+    from dsrl.checkpoints.weights import load_weights, prune, save_weights
+
+    source = arguments.src_weights
+    save_weights(arguments.dest_weights, prune(load_weights(source), str(source)))
+
+
+def add_inspect_checkpoint(commands: Any) -> None:
+    parser = add_command(
+        commands, "inspect-checkpoint", inspect_checkpoint, "show what a file of PyTorch's holds"
+    )
+    parser.add_argument(
+        "--checkpoint", type=Path, required=True, metavar="FILE", help="or weights, or .cpkt"
+    )
+    parser.add_argument("--json", action="store_true", help="everything but tensors, as JSON")
+
+
+def inspect_checkpoint(arguments: Arguments) -> None:
+    from dsrl.checkpoints.inspect import summary, tree
+    from dsrl.checkpoints.weights import load_any
+
+    content = load_any(arguments.checkpoint)
+    print(json.dumps(summary(content)) if arguments.json else "\n".join(tree(content)))
+
+
+def add_edit_checkpoint(commands: Any) -> None:
+    parser = add_command(
+        commands, "edit-checkpoint", edit_checkpoint, "change an entry; the old file stays as .bak"
+    )
+    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="to change")
+    parser.add_argument("--key", required=True, help="dots lead into nested entries: settings.seed")
+    parser.add_argument("--value", required=True, help="the new one")
+    parser.add_argument(
+        "--typeof", choices=("str", "int", "float", "bool", "json"), default="str", help="its type"
+    )
+    parser.add_argument("--add", action="store_true", help="allow a key that is not there yet")
+
+
+def edit_checkpoint(arguments: Arguments) -> None:
+    from dsrl.checkpoints.inspect import convert, edit
+
+    try:
+        value = convert(arguments.value, arguments.typeof)
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    edit(arguments.checkpoint, arguments.key, value, arguments.add)
+
+
+def add_print_model(commands: Any) -> None:
+    parser = add_command(
+        commands, "print-model", print_model, "list layers, parameters and operations by stage"
+    )
+    parser.add_argument("--weights", type=Path, help="those of this file, instead of settings")
+    parser.add_argument("--stage", type=int, choices=STAGES, help="only this one")
+    add_config(parser)
+    add_settings(parser, Model)
+    add_settings(parser, Data, leave_out=("prepared_size",))
+
+
+def print_model(arguments: Arguments) -> None:
+    from dsrl.checkpoints.weights import load_weights
+    from dsrl.data.description import load_description
+    from dsrl.models.cost import describe
+
+    stages = [arguments.stage] if arguments.stage else list(STAGES)
+    if arguments.weights is not None:
+        info = load_weights(arguments.weights).info
+        stages = stages if arguments.stage else stages[: info.stage]
+        print(describe(info.model, len(info.classes), info.input_size, stages))
+        return
+    settings = settings_from(arguments)
+    classes = load_description(settings.data.dataset).classes
+    print(describe(settings.model, len(classes), settings.data.input_size, stages))
+
+
+def add_purge(commands: Any) -> None:
+    parser = add_command(
+        commands, "purge", purge, "remove weights, checkpoints and logs that trainings left"
+    )
+    parser.add_argument(
+        "folder", type=Path, nargs="?", default=Path("weights"), help="(default: weights)"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
+def purge(arguments: Arguments) -> None:
+    from dsrl.checkpoints.purge import find, remove
+
+    files = find(arguments.folder)
+    if not files:
+        print(f"{arguments.folder}: nothing to remove")
+        return
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(*files, sep="\n")
+    if not arguments.yes and not _agreed(f"Remove these {len(files)} files ({size:.1f} MB)?"):
+        raise ValueError("nothing was removed; answer y, or give --yes")
+    remove(arguments.folder, files)
+
+
+def _agreed(question: str) -> bool:
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False

@@ -1,0 +1,15 @@
+"""Train ids as colours."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dsrl.data.manifest import IGNORE_INDEX, ClassInfo
+
+
+def colour(labels: np.ndarray, classes: Sequence[ClassInfo]) -> np.ndarray:
+    """uint8 (H, W) train ids -> uint8 (H, W, 3); ignored pixels are black."""
+    palette = np.zeros((256, 3), np.uint8)
+    palette[: len(classes)] = [c.color for c in classes]
+    palette[IGNORE_INDEX] = 0
+    return palette[labels]

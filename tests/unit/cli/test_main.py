@@ -1,0 +1,183 @@
+"""The command line: exit codes, one line on stderr, and a help that does not wait for PyTorch."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from dsrl.checkpoints.weights import load_weights, save_weights
+from dsrl.cli.main import build_parser, main
+
+COMMANDS = sorted(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def dsrl(capsys, tmp_path, monkeypatch):
+    """Run a command line in an empty folder; returns exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code: object = 0
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = exit_.code
+        streams = capsys.readouterr()
+        if isinstance(code, str):  # Python prints it and exits with 1
+            return 1, streams.out, streams.err + code + "\n"
+        return int(code or 0), streams.out, streams.err  # type: ignore[call-overload]
+
+    return run
+
+
+def one_line(text: str) -> bool:
+    return text.endswith("\n") and text.count("\n") == 1
+
+
+def test_the_commands_are_known():
+    assert {"demo-data", "unpack", "preprocess", "train", "prune-weights", "benchmark"} <= {
+        *COMMANDS
+    }
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(dsrl, command):
+    code, out, err = dsrl(command, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"usage: dsrl {command}") and "--debug" in out
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_unknown_option_is_wrong_usage(dsrl, command):
+    code, out, err = dsrl(command, "--no-such-option")
+    assert (code, out) == (2, "") and one_line(err) and err.startswith("dsrl")
+
+
+def test_help_imports_no_torch():
+    script = (
+        "import sys\nfrom dsrl.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\nexcept SystemExit as e:\n    assert not e.code\n"
+        "assert 'torch' not in sys.modules and 'timm' not in sys.modules\n"
+    )
+    for arguments in (["--help"], ["train", "--help"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "dsrl" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ((), "COMMAND"),
+        (("no-such-command",), "no-such-command"),
+        (("train", "--data", "d"), "--stage"),
+        (("train", "--data", "d", "--stage", "4"), "--stage"),
+        (("train", "--data", "d", "--stage", "1", "--epochs", "0"), "epochs"),
+        (("train", "--data", "d", "--stage", "1", "--epochs", "many"), "epochs"),
+        (("train", "--data", "d", "--stage", "1", "--scale", "2", "1"), "scale"),
+        (("train", "--data", "d", "--stage", "1", "--seed", "-1"), "seed"),
+        (("train", "--data", "d", "--stage", "1", "--upsampler", "cubic"), "upsampler"),
+        (("demo-data", "--train-images", "0"), "--train-images: "),
+        (("benchmark", "--weights", "w", "--data", "d", "--device", "tpu"), "--device"),
+    ],
+)
+def test_wrong_usage_is_told_in_one_line(dsrl, tmp_path, arguments, named):
+    code, out, err = dsrl(*arguments)
+    assert (code, out) == (2, "") and one_line(err) and named in err
+    assert "--help" in err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("train", "--data", "nowhere", "--stage", "1"), "nowhere"),
+        (("train", "--data", "d", "--stage", "1", "--config", "no.yaml"), "no.yaml"),
+        (("train", "--data", "d", "--stage", "1", "--config", "{epoch: 1}"), "epochs"),
+        (("train", "--data", "d", "--stage", "1", "--config", "{epochs: "), "not YAML"),
+        (("prune-weights", "--src-weights", "no.w", "--dest-weights", "x"), "no.w"),
+        (("benchmark", "--weights", "no.w", "--data", "d", "--device", "cpu"), "no.w"),
+        (("unpack", "no.zip", "--output", "x"), "no.zip"),
+        (("table", "no.csv", "--output", "x.txt"), "no.csv"),
+        (("preprocess", "--dataset", "nothing", "--raw", "r", "--size", 2, 2, "--output", "x"), ""),
+    ],
+)
+def test_a_failure_is_told_in_one_line_that_names_the_file(dsrl, arguments, named):
+    code, out, err = dsrl(*arguments)
+    assert (code, out) == (1, "") and one_line(err)
+    assert err.startswith(f"dsrl {arguments[0]}: ") and named in err
+    assert "Error:" not in err  # an expected failure, not a bug
+
+
+def test_exit_code_and_line_of_a_real_process(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "dsrl", "unpack", "no.zip", "--output", "x"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert one_line(done.stderr) and "no.zip" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(OSError, match=r"no\.zip"):
+        main(["unpack", "no.zip", "--output", str(tmp_path / "x"), "--debug"])
+
+
+def test_weights_are_pruned(dsrl, make_weights, tmp_path):
+    save_weights(tmp_path / "full.weights", make_weights(3))
+    arguments = ("--src-weights", "full.weights", "--dest-weights", "out/pruned.weights")
+    assert dsrl("prune-weights", *arguments) == (0, "", "")
+    assert (
+        load_weights(tmp_path / "out/pruned.weights").layers.keys() == make_weights(1).layers.keys()
+    )
+
+
+def test_options_override_the_config_for_the_stage(dsrl, prepared, tiny_settings, tmp_path):
+    config = tiny_settings(stages={1: {"epochs": 5}}).model_dump_json()
+    code, out, err = dsrl(
+        *("train", "--stage", 1, "--data", prepared, "--config", config, "--output", "stage1"),
+        *("--epochs", 1, "--decoder-channels", 8, "--seed", 4, "--no-freeze-batch-norm"),
+    )
+    assert (code, out) == (0, ""), err
+    info = load_weights(tmp_path / "stage1" / "final.weights").info
+    assert info.model.decoder_channels == 8 and info.epoch == 1
+    assert (tmp_path / "stage1" / "history.csv").read_text().count("\n") == 2
+
+
+def test_a_benchmark_is_printed_and_written(dsrl, prepared, trained, tmp_path):
+    threads = torch.get_num_threads()
+    weights = trained[2] / "final.weights"
+    arguments = ("--weights", weights, "--data", prepared, "--latency-runs", 1, "--device", "cpu")
+    code, out, err = dsrl("benchmark", *arguments, "--output", "b/benchmark.txt")
+    assert (code, err) == (0, "")
+    assert out == (tmp_path / "b" / "benchmark.txt").read_text()
+    assert "SSSR+SISR" in out and (tmp_path / "b" / "benchmark.csv").is_file()
+    assert torch.get_num_threads() <= threads
+
+
+def test_a_reader_that_has_seen_enough_is_no_failure_to_tell(make_weights, tmp_path):
+    save_weights(tmp_path / "a.weights", make_weights(3))
+    line = [
+        sys.executable,
+        "-m",
+        "dsrl",
+        "inspect-checkpoint",
+        "--json",
+        "--checkpoint",
+        "a.weights",
+    ]
+    with subprocess.Popen(
+        line, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        running.stdout.read(1)
+        running.stdout.close()
+        assert running.stderr.read() == b""

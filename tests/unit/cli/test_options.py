@@ -1,0 +1,101 @@
+"""What commands do without --config and --data."""
+
+import shutil
+
+import pytest
+
+from dsrl.cli.main import build_parser, main
+from dsrl.cli.options import data_of_settings, data_of_weights, settings_from
+
+
+def parse(*arguments: str):
+    return build_parser().parse_args(arguments)
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_settings_are_those_of_the_config_file_here_then_the_defaults(tmp_path):
+    arguments = parse("train", "--stage", "1", "--w1", "0.3")
+    assert settings_from(arguments, 1).training.epochs == 250
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("{epochs: 7, stages: {1: {batch_size: 3}}}")
+    settings = settings_from(arguments, 1)
+    assert (settings.training.epochs, settings.training.batch_size) == (7, 3)
+    assert settings.loss.w1 == 0.3, "an option goes before a file"
+
+
+def test_prepared_folder_is_named_by_the_settings(tmp_path):
+    line = ("train", "--stage", "1", "--dataset", "camvid", "--input-size", "8", "16")
+    with pytest.raises(SystemExit, match=r"data/prepared/camvid-16x32 does not exist; prepare it"):
+        main([*line])
+    folder = tmp_path / "data/prepared/camvid-16x32"
+    folder.mkdir(parents=True)
+    arguments = parse(*line)
+    found = data_of_settings(arguments, settings_from(arguments, 1))
+    assert found.resolve() == folder
+    arguments = parse(*line, "--data", "other")
+    assert str(data_of_settings(arguments, settings_from(arguments, 1))) == "other"
+
+
+def test_prepared_folder_is_named_by_the_weights(trained, tmp_path):
+    weights = trained[1] / "final.weights"
+    arguments = parse("benchmark", "--weights", str(weights))
+    with pytest.raises(FileNotFoundError, match="demo-64x128 does not exist"):
+        data_of_weights(arguments, weights)
+    prepared = tmp_path / "data/prepared"
+    (prepared / "demo-128x256").mkdir(parents=True)
+    assert data_of_weights(arguments, weights).name == "demo-128x256", "the only one"
+    (prepared / "demo-256x512").mkdir()
+    with pytest.raises(ValueError, match="choose one with --data"):
+        data_of_weights(arguments, weights)
+    (prepared / "demo-64x128").mkdir()
+    assert data_of_weights(arguments, weights).name == "demo-64x128", "the output size"
+    shutil.rmtree(prepared)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["train", "--stage", "4"],
+        ["train", "--stage", "1", "--epochs", "none"],
+        ["train", "--stage", "1", "--batch-size", "0"],
+        ["resume-train"],
+        ["test", "--weights", "a"],
+        ["edit-checkpoint", "--checkpoint", "a", "--key", "b", "--value", "c", "--typeof", "d"],
+        ["benchmark", "--weights", "a", "--device", "tpu"],
+        ["predict", "--weights", "a", "--output", "b", "--format", "jpeg"],
+        ["print-model", "--stage", "0"],
+    ],
+)
+def test_wrong_usage_is_code_2_and_one_line(line, capsys, tmp_path):
+    with pytest.raises(SystemExit) as exit_:
+        main(line)
+    assert exit_.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"dsrl {line[0]}: ") and told.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["resume-train", "--checkpoint", "absent"],
+        ["inspect-checkpoint", "--checkpoint", "absent"],
+        ["edit-checkpoint", "--checkpoint", "absent", "--key", "a", "--value", "b"],
+        ["prune-weights", "--src-weights", "absent", "--dest-weights", "out"],
+        ["benchmark", "--weights", "absent"],
+        ["test", "--image-file", "absent", "--weights", "absent"],
+        ["predict", "--weights", "absent", "--output", "out"],
+        ["export", "--weights", "absent", "--output", "out.pt2"],
+        ["print-model", "--weights", "absent"],
+        ["purge", "absent"],
+    ],
+)
+def test_a_file_that_is_not_there_is_named_and_nothing_is_written(line, tmp_path):
+    with pytest.raises(SystemExit, match="absent: no such f") as exit_:
+        main(line)
+    assert str(exit_.value).startswith(f"dsrl {line[0]}: ")
+    assert not list(tmp_path.iterdir())
