@@ -23,6 +23,7 @@ lint: .venv/installed ## check style, types and the workflow
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check $(SNAKEFILES)
+	$(BIN)/lint-imports --no-cache
 	$(BIN)/snakemake --lint
 
 format: .venv/installed ## rewrite the sources in the project's style
