@@ -2,19 +2,103 @@
 
 They lie in `<stage folder>/checkpoints/`: `epoch<N>.checkpoint` at the end of an epoch, and
 `epoch<N>-step<S>.checkpoint` where SIGTERM stopped a training S steps later. A file `latest` names
-the one to go on from. It is removed when the stage's final weights are written: a finished training
-has nothing to resume, and when it is run again it starts afresh.
+the one to resume from. It is removed when the stage's final weights are written: a finished
+training has nothing to resume, and when it is run again it starts from the beginning.
 """
 
 import random
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from dsrl.checkpoints.weights import FORMAT, load, save
+from dsrl.checkpoints.format import check, load_any, save
+from dsrl.config.sections import Resources
+from dsrl.config.settings import Recipe
+from dsrl.config.strict import Strict, parse
+from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.system.files import write_text
+
+
+class Source(Strict):
+    """The prepared data set that a training learns from."""
+
+    folder: str
+    dataset: str
+    classes: tuple[ClassInfo, ...]
+    mean: Triple
+    std: Triple
+
+
+class Checksums(Strict):
+    """What a training reads, by SHA-256."""
+
+    train: dict[str, str]  # of each array file of the split
+    val: dict[str, str]
+    initial: str | None  # of the file with the initial weights, if there is one
+
+
+class RunInfo(Strict):
+    """What a training is; its recipe and checksums identify it."""
+
+    recipe: Recipe
+    resources: Resources
+    checksums: Checksums
+    data: Source
+    experiment_id: str = ""
+    description: str = ""
+
+    def is_same_training(self, other: "RunInfo") -> bool:
+        """Whether both give the same weights. Settings that the stage does not use may differ."""
+        identity = {"recipe", "checksums"}
+        return self.model_dump(include=identity) == other.model_dump(include=identity)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        run: what it is a checkpoint of.
+        progress: `epoch` (finished epochs), `step` (finished steps of the next one), `sums` (of
+            their losses; float32 (processes, losses)), `best` (epoch, scores and layers of the best
+            validation, or None) and `history` (a row per finished epoch).
+        network, optimizer, scheduler: state dicts.
+        random: states of the generators; see `random_states`.
+        path: of the file, if it was loaded from one.
+    """
+
+    run: RunInfo
+    progress: Mapping[str, Any]
+    network: Mapping[str, torch.Tensor]
+    optimizer: Mapping[str, Any]
+    scheduler: Mapping[str, Any]
+    random: Mapping[str, Any]
+    path: Path | None = None
+
+
+STATE = ("progress", "network", "optimizer", "scheduler", "random")  # entries beside RunInfo's
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        OSError, ValueError: see `format.load`; or an entry is missing or not valid.
+    """
+    return checkpoint_in(load_any(path), path)
+
+
+def checkpoint_in(content: Mapping[str, Any], path: Path) -> Checkpoint:
+    """The checkpoint in `content`, which was loaded from `path`; see `load_checkpoint`."""
+    check(content, path, "checkpoint")
+    run = parse(RunInfo, {k: v for k, v in content.items() if k in RunInfo.model_fields}, str(path))
+    if missing := [name for name in STATE if name not in content]:
+        raise ValueError(f"{path}: key '{missing[0]}' is missing")
+    return Checkpoint(run, **{name: content[name] for name in STATE}, path=path)
 
 
 class CheckpointFolder:
@@ -30,38 +114,39 @@ class CheckpointFolder:
         self.history = history
         self._latest = self.folder / "latest"
 
-    def save(self, state: dict[str, Any]) -> None:
-        """Write `state` with the random states, then drop the oldest files."""
-        step = f"-step{state['step']}" if state["step"] else ""
-        path = self.folder / f"epoch{state['epoch']}{step}.checkpoint"
-        save(path, {"kind": "checkpoint", "format": FORMAT, **state, "random": random_states()})
+    def save(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then remove the oldest ones."""
+        epoch, step = (checkpoint.progress[key] for key in ("epoch", "step"))
+        path = self.folder / f"epoch{epoch}{f'-step{step}' if step else ''}.checkpoint"
+        state = {name: getattr(checkpoint, name) for name in STATE}
+        save(path, "checkpoint", {**checkpoint.run.model_dump(mode="json"), **state})
         write_text(self._latest, path.name + "\n")
         for old in sorted(self._files(), key=_age)[: -self.history]:
             old.unlink()
 
     @property
     def latest(self) -> Path | None:
-        """The checkpoint to go on from, if there is one."""
+        """The checkpoint to resume from, if there is one."""
         if not self._latest.is_file():
             return None
         path = self.folder / self._latest.read_text(encoding="utf-8").strip()
         return path if path.is_file() else None
 
-    def load_latest(self, identity: dict[str, Any]) -> dict[str, Any] | None:
-        """The state to go on from; None if there is none of a training with this identity."""
+    def load_latest(self, run: RunInfo) -> Checkpoint | None:
+        """The checkpoint to resume from; None if there is none of the same training as `run`."""
         if self.latest is None:
             return None
-        state = load(self.latest, "checkpoint")
-        return state if state["identity"] == identity else None
+        checkpoint = load_checkpoint(self.latest)
+        return checkpoint if run.is_same_training(checkpoint.run) else None
 
     def clear(self) -> None:
-        """Remove checkpoints, which belong to another training than the one that starts."""
+        """Remove the checkpoints, which belong to another training than the one that starts."""
         self.finish()
         for path in self._files():
             path.unlink()
 
     def finish(self) -> None:
-        """Say that there is nothing to go on with."""
+        """Mark that there is nothing to resume."""
         self._latest.unlink(missing_ok=True)
 
     def _files(self) -> list[Path]:
@@ -69,7 +154,7 @@ class CheckpointFolder:
 
 
 def _age(path: Path) -> int:
-    """By time, not by epoch: a training that went on from an old checkpoint has later ones of
+    """By time, not by epoch: a training that was resumed from an old checkpoint has later ones of
     its former course beside it."""
     return path.stat().st_mtime_ns
 
@@ -88,7 +173,7 @@ def random_states() -> dict[str, Any]:
     }
 
 
-def restore_random_states(states: dict[str, Any]) -> None:
+def restore_random_states(states: Mapping[str, Any]) -> None:
     """Undo what was drawn since `random_states`."""
     python, legacy = states["python"], states["numpy"]
     random.setstate((python["version"], tuple(python["values"].tolist()), python["gauss"]))

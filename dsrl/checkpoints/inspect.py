@@ -1,4 +1,4 @@
-"""Looking into `.checkpoint`, `.weights` and `.cpkt` files, and changing entries of them."""
+"""Showing what `.checkpoint`, `.weights` and other PyTorch files contain, and editing entries."""
 
 import difflib
 import json
@@ -10,12 +10,13 @@ from typing import Any
 
 from torch import Tensor
 
-from dsrl.checkpoints.weights import WeightsInfo, load_any, save
-from dsrl.config.settings import read_settings
-from dsrl.config.strict import parse
+from dsrl.checkpoints.checkpoint import checkpoint_in
+from dsrl.checkpoints.format import load_any, write
+from dsrl.checkpoints.weights import weights_in
 from dsrl.system.files import atomic_file
 
 SHOWN = 8  # entries of a list that the tree shows
+ALIASES = {"device": "resources.device"}  # in a checkpoint; its name in the original implementation
 
 
 def summary(value: Any) -> Any:
@@ -47,7 +48,7 @@ def tree(value: Any, indent: str = "") -> list[str]:
 
 
 def _holds_more(value: Any) -> bool:
-    """Whether a list holds more than plain values, or too many to show in a line."""
+    """Whether a list contains more than plain values, or too many to show in a line."""
     if not isinstance(value, (list, tuple)):
         return False
     return len(value) > SHOWN or any(isinstance(v, (Mapping, list, tuple, Tensor)) for v in value)
@@ -76,37 +77,41 @@ def convert(text: str, kind: str) -> Any:
     try:
         return converters[kind](text)
     except (ValueError, KeyError):
-        raise ValueError(f"--value {text!r} is no {kind}") from None
+        raise ValueError(f"--value: expected {kind}, got {text!r}") from None
 
 
 def edit(path: Path, key: str, value: Any, add: bool) -> None:
     """Set one entry of a file; the old file stays as `<name>.bak`.
 
     Args:
-        key: dots lead into nested entries: `settings.resources.num_workers`.
+        key: dots lead into nested entries: `resources.num_workers`. `device` is short for
+            `resources.device` in a checkpoint.
         add: allow an entry that is not there yet.
 
     Raises:
-        OSError, ValueError: the file cannot be loaded or written, there is no such entry, it holds
-            tensors, or the file would be of no use with the new value.
+        OSError, ValueError: the file cannot be loaded or written, there is no such entry, the entry
+            contains tensors, or the new value is not valid.
     """
     path = Path(path)
     content = load_any(path)
-    *parents, last = key.split(".")
+    if content.get("kind") == "checkpoint":
+        key = ALIASES.get(key, key)
+    keys = key.split(".")
     holder: Any = content
-    for number, part in enumerate(parents):
-        holder = holder[_find(path, holder, part, key.split(".")[: number + 1])]
+    for number, part in enumerate(keys[:-1], start=1):
+        holder = holder[_find(path, holder, part, keys[:number])]
+    last = keys[-1]
     if add and isinstance(holder, dict) and last not in map(str, holder):
         holder[last] = value
     else:
-        found = _find(path, holder, last, key.split("."))
+        found = _find(path, holder, last, keys)
         if _has_tensors(holder[found]):
-            raise ValueError(f"{path}: '{key}' holds tensors, which cannot be edited")
+            raise ValueError(f"{path}: '{key}' contains tensors, which cannot be edited")
         holder[found] = value
-    _check_use(content, f"{path} with this value")
+    _check_use(content, path)
     with atomic_file(path.with_name(path.name + ".bak")) as temporary:
         shutil.copy2(path, temporary)
-    save(path, content)
+    write(path, content)
 
 
 def _find(path: Path, holder: Any, part: str, keys: list[str]) -> Any:
@@ -131,12 +136,14 @@ def _has_tensors(value: Any) -> bool:
     return isinstance(value, Tensor)
 
 
-def _check_use(content: Mapping[str, Any], source: str) -> None:
-    """Check that the parts of this project's files that are read as models still are valid."""
-    if content.get("kind") == "weights":
-        info = {key: value for key, value in content.items() if key != "state_dict"}
-        parse(WeightsInfo, info, source)
-    if content.get("kind") == "checkpoint":
-        parse(WeightsInfo, content["info"], source)
-        resources = {**content["settings"]["resources"], "device": content["device"]}
-        read_settings({**content["settings"], "resources": resources}, source)
+def _check_use(content: Mapping[str, Any], path: Path) -> None:
+    """Check that a file of this project can still be read."""
+    readers: dict[Any, Callable[[Mapping[str, Any], Path], object]] = {
+        "weights": weights_in,
+        "checkpoint": checkpoint_in,
+    }
+    if reader := readers.get(content.get("kind")):
+        try:
+            reader(content, path)
+        except ValueError as error:
+            raise ValueError(f"not edited: {error}") from None

@@ -1,13 +1,15 @@
-"""The network in a `.weights` or `.checkpoint` file, ready for inference."""
+"""From files to networks: every layer is there and fits, or one line says which does not."""
 
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
-from dsrl.checkpoints.weights import WeightsInfo, build_network, load_weights
+from dsrl.checkpoints.weights import Weights, WeightsInfo, load_weights
 from dsrl.data.transforms import InputTransform
-from dsrl.models.dsrl import DSRL
+from dsrl.models.dsrl import DSRL, PARTS
 
 
 class LoadedNetwork(NamedTuple):
@@ -25,8 +27,47 @@ def load_network(path: Path, device: torch.device) -> LoadedNetwork:
         path: weights or a checkpoint of any stage, pruned or not.
 
     Raises:
-        OSError, ValueError: see `load_weights`; or the layers do not fit the architecture.
+        OSError, ValueError: see `load_weights` and `load_layers`.
     """
     weights = load_weights(path)
-    network = build_network(weights, str(path)).to(device)
-    return LoadedNetwork(network, weights.info.transform.to(device), weights.info)
+    info = weights.info
+    network = DSRL(info.model, len(info.classes), stage=1)
+    load_layers(network, weights, str(path))
+    return LoadedNetwork(network.to(device).eval(), info.transform.to(device), info)
+
+
+def load_layers(network: DSRL, weights: Weights, source: str) -> None:
+    """Copy into `network` the layers of all parts that it has in common with the file.
+
+    Args:
+        network: of any stage. Parts that the file lacks keep their values.
+        source: how messages name the file.
+
+    Raises:
+        ValueError: one of these layers is missing, unknown to the network or of another shape.
+    """
+    own = network.state_dict()
+    parts = set(PARTS[network.stage]) & set(weights.info.parts)
+    expected = {name for name in own.keys() | weights.layers.keys() if name.split(".")[0] in parts}
+    compare_layers(own, weights.layers, expected, source)
+    network.load_state_dict({name: weights.layers[name] for name in expected}, strict=False)
+
+
+def compare_layers(
+    own: Mapping[str, Tensor], found: Mapping[str, Tensor], names: Set[str], source: str
+) -> None:
+    """Check that both have the layers `names`, in the same shapes.
+
+    Raises:
+        ValueError: one of them is missing or of another shape.
+    """
+    for name in sorted(names):
+        if name not in found:
+            raise ValueError(f"{source}: layer '{name}' is missing; the architecture differs")
+        shape = tuple(found[name].shape)
+        needed = tuple(own[name].shape) if name in own else "no such layer"
+        if shape != needed:
+            raise ValueError(
+                f"{source}: layer '{name}' has shape {shape}, the network needs {needed}; "
+                "the encoder, other `model` settings or the number of classes differ"
+            )

@@ -1,4 +1,4 @@
-"""Removing what trainings left: weights, checkpoints, histories and TensorBoard logs."""
+"""Removing weights, checkpoints, histories and TensorBoard logs of trainings."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ def find(folder: Path) -> list[Path]:
     """The files below `folder` that trainings write; links are not followed.
 
     Raises:
-        NotADirectoryError: it is no folder.
+        NotADirectoryError: it is not a folder.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder")

@@ -1,8 +1,8 @@
 """The `dsrl` command: one subcommand per rule of the workflow and per command of the original.
 
-Exit codes: 0 done; 2 wrong usage; 1 a failure, told in one line on stderr; 75 (EX_TEMPFAIL) a
-training that SIGTERM stopped and that goes on when the call is repeated; 130 interrupted by Ctrl-C.
-What a command needs is imported when it is called, so that `dsrl --help` does not wait for PyTorch.
+Exit codes: 0 done; 2 wrong usage; 1 a failure, reported in one line on stderr; 75 (EX_TEMPFAIL) a
+training that SIGTERM stopped and that resumes when the call is repeated; 130 interrupted by Ctrl-C.
+A command imports what it needs when it runs, so that `dsrl --help` does not wait for PyTorch.
 """
 
 import os
@@ -29,13 +29,13 @@ def main(argv: list[str] | None = None) -> None:
         arguments.parser.error(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
-    except BrokenPipeError:  # who reads the output, such as `head`, has seen enough
+    except BrokenPipeError:  # the reader of the output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Stopped as stopped:
         print(f"dsrl {arguments.command}: {stopped}", file=sys.stderr)
         sys.exit(Stopped.exit_code)
-    except Exception as error:  # a bug too is told in one line; --debug shows where
+    except Exception as error:  # a bug too is reported in one line; --debug shows where
         if arguments.debug:
             raise
         sys.exit(f"dsrl {arguments.command}: {_explain(error)}")
@@ -43,15 +43,15 @@ def main(argv: list[str] | None = None) -> None:
 
 @contextmanager
 def _quiet_threads() -> Iterator[None]:
-    """Tell no failed write of a thread: TensorBoard's raises it again where the log is written to,
-    which is then told in one line."""
+    """Do not print failed writes of threads: TensorBoard raises them again in the main thread,
+    which reports them in one line."""
     before = threading.excepthook
 
-    def tell(arguments: threading.ExceptHookArgs) -> None:
+    def report(arguments: threading.ExceptHookArgs) -> None:
         if not issubclass(arguments.exc_type, OSError):
             before(arguments)
 
-    threading.excepthook = tell
+    threading.excepthook = report
     try:
         yield
     finally:
@@ -59,7 +59,7 @@ def _quiet_threads() -> Iterator[None]:
 
 
 def _explain(error: Exception) -> str:
-    """One line about an error, which begins with the file that it is about, if there is one."""
+    """One line about an error, beginning with the file that it is about, if there is one."""
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"

@@ -1,4 +1,4 @@
-"""Options of the command line that stand for settings, and the parser they belong to."""
+"""Options that commands share, those that stand for settings, and the parser."""
 
 import argparse
 import os
@@ -15,14 +15,14 @@ PREPARED = Path("data/prepared")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose complaints take one line."""
+    """A parser that reports an error in one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class UsageError(Exception):
-    """An option has a value that cannot be."""
+    """The value of an option is not valid."""
 
 
 def add_command(commands: Any, name: str, run: Callable[[Arguments], None], text: str) -> Parser:
@@ -46,8 +46,8 @@ def add_settings(
     """Add an option for each setting of the sections: `--learning-rate` for `learning_rate`.
 
     Args:
-        leave_out: settings that get none.
-        default: what the help calls the default, where it is not that of the settings.
+        leave_out: settings without an option.
+        default: what the help calls the default, if it is not that of the settings.
     """
     names = {field.annotation: name for name, field in Settings.model_fields.items()}
     for section in sections:
@@ -73,35 +73,31 @@ def add_settings(
             )
 
 
-def settings_from(arguments: Arguments, stage: int | None = None) -> Settings:
+def settings_from(arguments: Arguments) -> Settings:
     """The settings of --config, overridden by the options that were given.
 
-    Without --config they are those of `config/config.yaml` below the current folder, which is also
-    what Snakemake reads there; where there is no such file, the defaults.
+    Without --config they are those of `config/config.yaml` below the current folder, which
+    Snakemake reads too; without such a file, the defaults.
     """
     source = getattr(arguments, "config", None)
     if source is None and DEFAULT_CONFIG.is_file():
         source = str(DEFAULT_CONFIG)
-    settings = read_settings(source)
-    if settings.experiments:
-        raise UsageError("--config has several experiments; name a config without `experiments`")
-    if stage is not None:
-        training = settings.training_of(stage)
-        settings = settings.model_copy(update={"training": training, "stages": {}})
-    return override(settings, arguments)
+    return override(read_settings(source), arguments)
 
 
 def override(settings: Settings, arguments: Arguments) -> Settings:
-    """`settings` with the values of the options that were given.
+    """`settings` with the values of the options that were given; they also override `stages`.
 
     Raises:
-        UsageError: an option has a value that cannot be.
+        UsageError: the value of an option is not valid.
     """
     values, given = settings.model_dump(), {}
     for option, value in vars(arguments).items():
         section, dot, key = option.partition(".")
         if dot:
             values[section][key] = value
+            for overrides in values["stages"].values() if section == "training" else ():
+                overrides.pop(key, None)
             given[option] = "--" + key.replace("_", "-")
     for key in ("seed", "description", "experiment_id"):
         if getattr(arguments, key, None) is not None:
@@ -116,18 +112,18 @@ def override(settings: Settings, arguments: Arguments) -> Settings:
 
 
 def whole_number(text: str) -> int:
-    """A number of things, from 1 up, for argparse."""
+    """An integer >= 1, for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number; give 1 or more")
+        raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
     return int(text)
 
 
 def file_named(suffix: str) -> Callable[[str], Path]:
-    """A file to write whose name ends in `suffix`, for argparse."""
+    """A file to write, with this suffix, for argparse."""
 
     def check(text: str) -> Path:
         if Path(text).suffix != suffix:
-            raise argparse.ArgumentTypeError(f"{text!r} should end in {suffix}")
+            raise argparse.ArgumentTypeError(f"expected a name that ends in {suffix}, got {text!r}")
         return Path(text)
 
     return check
@@ -137,8 +133,8 @@ def add_config(parser: Parser) -> None:
     parser.add_argument(
         "--config",
         metavar="FILE",
-        help="settings; a YAML file, or a mapping in braces "
-        f"(default: {DEFAULT_CONFIG}, where there is one)",
+        help="settings: a YAML file, or a mapping in braces "
+        f"(default: {DEFAULT_CONFIG}, if it exists)",
     )
 
 
@@ -163,7 +159,7 @@ def add_data(parser: Parser, named_by: str) -> None:
 
 
 def data_of_settings(arguments: Arguments, settings: Settings) -> Path:
-    """--data, or the prepared folder that the settings name.
+    """--data, or the prepared folder of the settings.
 
     Raises:
         FileNotFoundError: it does not exist.
@@ -199,8 +195,7 @@ def _existing(wanted: Path, candidates: list[Path]) -> Path:
     found = [folder for folder in candidates if folder.is_dir()]
     if not found:
         raise FileNotFoundError(
-            f"{wanted} does not exist; prepare it with `dsrl preprocess`, or name another with "
-            "--data"
+            f"{wanted} does not exist; run `dsrl preprocess`, or name another folder with --data"
         )
     if wanted not in found and len(found) > 1:
         raise ValueError(f"{', '.join(map(str, found))}: choose one with --data")
@@ -212,4 +207,6 @@ def add_split(parser: Parser) -> None:
 
 
 def add_device(parser: Parser) -> None:
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="device to run on"
+    )

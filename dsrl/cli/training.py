@@ -14,9 +14,9 @@ from dsrl.cli.options import (
     settings_from,
 )
 from dsrl.config.sections import Augmentation, Data, Loss, Model, Resources, Training
-from dsrl.config.settings import STAGES
+from dsrl.config.settings import STAGES, Settings
 
-# Of these `dsrl` learns from torchrun.
+# torchrun tells `dsrl` about these.
 WORKFLOW_ONLY = ("gpus_per_job", "nodes")
 
 
@@ -28,20 +28,20 @@ def add_commands(commands: Any) -> None:
 
 def add_train(commands: Any) -> None:
     parser = add_command(commands, "train", train, "train one stage")
-    parser.add_argument("--stage", type=int, choices=STAGES, required=True, help="which")
+    parser.add_argument("--stage", type=int, choices=STAGES, required=True, help="stage to train")
     add_data(parser, "settings")
     parser.add_argument(
         "--init-weights",
         type=Path,
         metavar="FILE",
-        help="what to start from: final weights of the stage before (default for stages 2 and 3: "
+        help="initial weights: final weights of the stage before (default for stages 2 and 3: "
         "those beside --output), or a model zoo's state dict of the encoder",
     )
     parser.add_argument(
         "--output", type=Path, help="folder of the stage (default: weights/stage<K>)"
     )
     add_config(parser)
-    parser.add_argument("--seed", type=int, help="of weights, data order and augmentation")
+    parser.add_argument("--seed", type=int, help="seed of weights, data order and augmentation")
     for option in ("--description", "--experiment-id"):
         parser.add_argument(option, metavar="TEXT", help="kept in the files and in TensorBoard")
     add_settings(parser, Training, Loss, Model, Data, Augmentation)
@@ -49,35 +49,42 @@ def add_train(commands: Any) -> None:
 
 
 def train(arguments: Arguments) -> None:
-    from dsrl.training.loop import train_stage
+    from dsrl.training.stage import train_stage
 
-    settings = settings_from(arguments, arguments.stage)
+    settings = settings_from(arguments)
     train_stage(
-        settings,
-        arguments.stage,
+        settings.recipe(arguments.stage),
+        settings.resources,
         data_of_settings(arguments, settings),
         arguments.output or Path(f"weights/stage{arguments.stage}"),
         arguments.init_weights,
+        experiment_id=settings.experiment_id,
+        description=settings.description,
     )
 
 
 def add_resume_train(commands: Any) -> None:
     parser = add_command(
-        commands, "resume-train", resume_train, "go on from a checkpoint, with its settings"
+        commands,
+        "resume-train",
+        resume_train,
+        "resume a training from a checkpoint, with its settings",
     )
     parser.add_argument(
         "--checkpoint",
         type=Path,
         required=True,
         metavar="FILE",
-        help="in the folder `checkpoints` of the stage's folder, which is written to",
+        help="file in the folder `checkpoints` of the stage's folder, where the training goes on",
     )
-    parser.add_argument("--data", type=Path, help="prepared data set, if it has been moved")
+    parser.add_argument("--data", type=Path, help="prepared data set, if it was moved")
     add_settings(parser, Resources, leave_out=WORKFLOW_ONLY, default="as in the checkpoint")
 
 
 def resume_train(arguments: Arguments) -> None:
-    from dsrl.training.loop import read_checkpoint, resume_stage
+    from dsrl.checkpoints.checkpoint import load_checkpoint
+    from dsrl.training.stage import resume_stage
 
-    state, settings = read_checkpoint(arguments.checkpoint)
-    resume_stage(arguments.checkpoint, state, override(settings, arguments), arguments.data)
+    checkpoint = load_checkpoint(arguments.checkpoint)
+    settings = override(Settings(resources=checkpoint.run.resources), arguments)
+    resume_stage(checkpoint, settings.resources, arguments.data)

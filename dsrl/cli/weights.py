@@ -1,4 +1,4 @@
-"""Commands about networks and the files that training leaves: prune-weights, inspect-checkpoint,
+"""Commands about networks and the files of trainings: prune-weights, inspect-checkpoint,
 edit-checkpoint, print-model, purge."""
 
 import json
@@ -45,7 +45,10 @@ def prune_weights(arguments: Arguments) -> None:
 
 def add_inspect_checkpoint(commands: Any) -> None:
     parser = add_command(
-        commands, "inspect-checkpoint", inspect_checkpoint, "show what a file of PyTorch's holds"
+        commands,
+        "inspect-checkpoint",
+        inspect_checkpoint,
+        "show what a PyTorch file contains",
     )
     parser.add_argument(
         "--checkpoint", type=Path, required=True, metavar="FILE", help="or weights, or .cpkt"
@@ -54,8 +57,8 @@ def add_inspect_checkpoint(commands: Any) -> None:
 
 
 def inspect_checkpoint(arguments: Arguments) -> None:
+    from dsrl.checkpoints.format import load_any
     from dsrl.checkpoints.inspect import summary, tree
-    from dsrl.checkpoints.weights import load_any
 
     content = load_any(arguments.checkpoint)
     print(json.dumps(summary(content)) if arguments.json else "\n".join(tree(content)))
@@ -63,15 +66,21 @@ def inspect_checkpoint(arguments: Arguments) -> None:
 
 def add_edit_checkpoint(commands: Any) -> None:
     parser = add_command(
-        commands, "edit-checkpoint", edit_checkpoint, "change an entry; the old file stays as .bak"
+        commands,
+        "edit-checkpoint",
+        edit_checkpoint,
+        "change an entry; the old file is kept as .bak",
     )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="to change")
-    parser.add_argument("--key", required=True, help="dots lead into nested entries: settings.seed")
-    parser.add_argument("--value", required=True, help="the new one")
+    parser.add_argument("--key", required=True, help="dots lead into nested entries: recipe.seed")
+    parser.add_argument("--value", required=True, help="new value")
     parser.add_argument(
-        "--typeof", choices=("str", "int", "float", "bool", "json"), default="str", help="its type"
+        "--typeof",
+        choices=("str", "int", "float", "bool", "json"),
+        default="str",
+        help="type",
     )
-    parser.add_argument("--add", action="store_true", help="allow a key that is not there yet")
+    parser.add_argument("--add", action="store_true", help="allow a new key")
 
 
 def edit_checkpoint(arguments: Arguments) -> None:
@@ -86,9 +95,9 @@ def edit_checkpoint(arguments: Arguments) -> None:
 
 def add_print_model(commands: Any) -> None:
     parser = add_command(
-        commands, "print-model", print_model, "list layers, parameters and operations by stage"
+        commands, "print-model", print_model, "list layers, parameters and operations of each stage"
     )
-    parser.add_argument("--weights", type=Path, help="those of this file, instead of settings")
+    parser.add_argument("--weights", type=Path, help="describe the network of this file")
     parser.add_argument("--stage", type=int, choices=STAGES, help="only this one")
     add_config(parser)
     add_settings(parser, Model)
@@ -113,7 +122,7 @@ def print_model(arguments: Arguments) -> None:
 
 def add_purge(commands: Any) -> None:
     parser = add_command(
-        commands, "purge", purge, "remove weights, checkpoints and logs that trainings left"
+        commands, "purge", purge, "remove weights, checkpoints and logs of trainings"
     )
     parser.add_argument(
         "folder", type=Path, nargs="?", default=Path("weights"), help="(default: weights)"
@@ -131,7 +140,7 @@ def purge(arguments: Arguments) -> None:
     size = sum(path.stat().st_size for path in files) / 1e6
     print(*files, sep="\n")
     if not arguments.yes and not _agreed(f"Remove these {len(files)} files ({size:.1f} MB)?"):
-        raise ValueError("nothing was removed; answer y, or give --yes")
+        raise ValueError("nothing was removed; answer y or use --yes")
     remove(arguments.folder, files)
 
 

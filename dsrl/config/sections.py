@@ -8,19 +8,19 @@ from dsrl.config.strict import Strict
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width
 Probability = Annotated[float, Field(ge=0, le=1)]
-# On a command line every value is text, which pydantic takes for a number but not for a literal.
+# On a command line every value is text, which pydantic converts to numbers but not to literals.
 OutputStride = Annotated[
     Literal[8, 16, 32], BeforeValidator(lambda v: int(v) if str(v).isdigit() else v)
 ]
 
 
 class Data(Strict):
-    """Which images the network learns from, and at which size."""
+    """The data set and the sizes of its images."""
 
     dataset: str = Field(
         "demo",
         description="`demo`, `cityscapes`, `camvid`, or the path of a YAML file that describes "
-        "a data set of your own",
+        "your own data set",
     )
     input_size: Size = Field(
         (256, 512), description="height and width of the network's input; its output is twice that"
@@ -28,7 +28,7 @@ class Data(Strict):
     prepared_size: Size | None = Field(
         None,
         description="height and width at which images are stored for training; default: the "
-        "output size. Larger lets random crops zoom into real detail",
+        "output size. A larger size lets random crops zoom into real detail",
     )
 
     @property
@@ -52,12 +52,12 @@ class Data(Strict):
 
 
 class Demo(Strict):
-    """The street scenes that `dsrl demo-data` draws; used by the dataset `demo` only."""
+    """The street scenes that `dsrl demo-data` draws; only for the data set `demo`."""
 
-    train_images: int = Field(120, ge=1, description="number of images to learn from")
-    val_images: int = Field(24, ge=1, description="number of images to validate on")
+    train_images: int = Field(120, ge=1, description="number of training images")
+    val_images: int = Field(24, ge=1, description="number of validation images")
     image_size: Size = Field((256, 512), description="height and width of the drawn images")
-    demo_seed: int = Field(0, ge=0, description="another number draws other streets")
+    demo_seed: int = Field(0, ge=0, description="seed of the drawing")
 
 
 class Model(Strict):
@@ -66,35 +66,38 @@ class Model(Strict):
     network: Literal["deeplabv3plus", "espnetv2"] = Field(
         "deeplabv3plus",
         description="base network; `encoder`, `pretrained`, `output_stride` and `decoder_channels` "
-        "are of DeepLabv3+, `width_scale` of ESPNetv2",
+        "belong to DeepLabv3+, `width_scale` to ESPNetv2",
     )
     encoder: str = Field("resnet101", description="any timm model with `features_only`")
     pretrained: bool = Field(
-        False, description="start the encoder from timm's weights, downloaded once"
+        False, description="start from timm's pretrained weights of the encoder, downloaded once"
     )
     output_stride: OutputStride = Field(
-        16, description="input resolution over that of the encoder's last features"
+        16, description="ratio of the input resolution to that of the encoder's last feature map"
     )
     upsampler: Literal["bilinear", "pixel_shuffle", "transposed", "none"] = Field(
         "bilinear",
-        description="the module that makes the base network's output twice as large; `none` "
+        description="the module that doubles the resolution of the base network's output; `none` "
         "leaves it to the final resize",
     )
     decoder_channels: int = Field(
-        256, ge=4, multiple_of=4, description="channels of ASPP and decoders; DeepLabv3+ has 256"
+        256, ge=4, multiple_of=4, description="channels of ASPP and decoders; 256 in DeepLabv3+"
     )
     width_scale: float = Field(
-        2.0, gt=0, multiple_of=0.5, description="the s of ESPNetv2, which scales its channels"
+        2.0,
+        gt=0,
+        multiple_of=0.5,
+        description="the s of ESPNetv2, a factor of its channels",
     )
 
     @property
     def encoder_name(self) -> str:
-        """The encoder, as a reader of the table would name it."""
+        """The encoder as the results table names it."""
         return self.encoder if self.network == "deeplabv3plus" else f"s = {self.width_scale}"
 
     @property
     def unused(self) -> set[str]:
-        """The keys that are of another network."""
+        """The keys that belong to another network."""
         of_networks = {
             "deeplabv3plus": {"encoder", "pretrained", "output_stride", "decoder_channels"},
             "espnetv2": {"width_scale"},
@@ -104,7 +107,7 @@ class Model(Strict):
     @model_validator(mode="after")
     def _pretrained_exists(self) -> Self:
         if self.pretrained and self.network == "espnetv2":
-            raise ValueError("there are no pretrained weights for espnetv2; set pretrained: false")
+            raise ValueError("espnetv2 has no pretrained weights; set pretrained: false")
         return self
 
 
@@ -114,7 +117,7 @@ class Training(Strict):
     init: Literal["previous", "encoder"] = Field(
         "previous",
         description="what stages 2 and 3 start from: `previous` (the final weights of the stage "
-        "before) or `encoder` (as stage 1 does, so that all stages can be compared at equal "
+        "before) or `encoder` (the same as stage 1, so that the stages can be compared at equal "
         "training)",
     )
     epochs: int = Field(250, ge=1, description="passes over the training split")
@@ -125,13 +128,13 @@ class Training(Strict):
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of SGD")
     val_interval: int = Field(
-        1, ge=1, description="validate after every so many epochs (and after the last)"
+        1, ge=1, description="epochs between validations; the last epoch is always validated"
     )
     early_stopping: int = Field(
-        0, ge=0, description="stop after so many validations without a better mean IoU; 0: never"
+        0, ge=0, description="stop after this many validations without a better mean IoU; 0: never"
     )
     freeze_batch_norm: bool = Field(
-        False, description="keep the running statistics and affine weights of batch norm as loaded"
+        False, description="keep running statistics and affine parameters of batch norm as loaded"
     )
 
 
@@ -143,16 +146,16 @@ class Loss(Strict):
     fa_stride: int = Field(
         8,
         ge=8,
-        description="output resolution over that of the maps whose affinities are compared, to "
-        "which finer ones are pooled; 8, as in the paper, is that of the DeepLabv3+ decoder",
+        description="ratio of the output resolution to that of the feature maps that are compared; "
+        "finer maps are pooled to it. 8, as in the paper, is the DeepLabv3+ decoder's",
     )
     fa_detach: Literal["none", "super_resolution", "segmentation"] = Field(
-        "none", description="which side receives no gradient from the feature-affinity loss"
+        "none", description="which side gets no gradient from the feature-affinity loss"
     )
 
 
 class Augmentation(Strict):
-    """Random changes of training images; photometric ones touch the network's input only."""
+    """Random augmentation of training images; photometric changes apply to the input only."""
 
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
         (0.5, 2.0), description="range of the zoom, relative to the output size"
@@ -167,38 +170,36 @@ class Augmentation(Strict):
     @classmethod
     def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
         if scale[0] > scale[1]:
-            raise ValueError(f"the range runs backwards: {list(scale)}")
+            raise ValueError(f"expected a range from small to large, got {list(scale)}")
         return scale
 
 
 class Benchmark(Strict):
-    """What the table reports."""
+    """The results table."""
 
     splits: tuple[Literal["train", "val", "test"], ...] = Field(
-        ("val",), min_length=1, description="splits to score; `test` only where it has labels"
+        ("val",), min_length=1, description="splits to score; `test` only if it has labels"
     )
-    latency_runs: int = Field(20, ge=1, description="timed passes of the pruned network")
+    latency_runs: int = Field(20, ge=1, description="timed forward passes of the pruned network")
 
 
 class Report(Strict):
-    """The pictures beside the table."""
+    """The figures beside the table."""
 
-    examples: int = Field(4, ge=1, description="images of the first scored split to picture")
+    examples: int = Field(4, ge=1, description="images of the first scored split to show")
 
 
 class Resources(Strict):
-    """Where and how fast a job runs; changing these recomputes nothing."""
+    """Where and how fast a job runs; changing these computes nothing again."""
 
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU if there is")
+    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU if available")
     gpus_per_job: int = Field(
-        1, ge=1, description="GPUs of a training; several are run by torchrun"
+        1, ge=1, description="GPUs of a training; several are started by torchrun"
     )
     nodes: int = Field(
-        1, ge=1, description="machines of a training, each with `gpus_per_job`; several need Slurm"
+        1, ge=1, description="nodes of a training, each with `gpus_per_job`; several need Slurm"
     )
-    num_workers: int = Field(
-        2, ge=0, description="processes that load training images, beside each GPU"
-    )
+    num_workers: int = Field(2, ge=0, description="data loader processes of each training process")
     compile: bool = Field(False, description="torch.compile the network (CUDA only)")
-    checkpoint_interval: int = Field(1, ge=1, description="save resume state every so many epochs")
-    checkpoint_history: int = Field(1, ge=1, description="how many checkpoints to keep")
+    checkpoint_interval: int = Field(1, ge=1, description="epochs between checkpoints")
+    checkpoint_history: int = Field(1, ge=1, description="number of checkpoints to keep")

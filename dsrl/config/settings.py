@@ -4,11 +4,11 @@ A config file is a YAML mapping of the sections in `sections.py`; whatever it le
 default. This module is read at every start of Snakemake and of `dsrl`, so it imports no torch.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from dsrl.config.sections import (
     Augmentation,
@@ -19,50 +19,74 @@ from dsrl.config.sections import (
     Model,
     Report,
     Resources,
+    Size,
     Training,
 )
 from dsrl.config.strict import Strict, parse, parse_yaml, read_yaml
 
-# What all experiments of a config have in common.
-SHARED = frozenset(
-    ("experiment", "experiments", "seeds", "track_code", "demo", "benchmark", "report", "resources")
-)
 STAGES = (1, 2, 3)
 STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
+# What all experiments of a config have in common.
+SHARED = frozenset(("experiment", "track_code", "demo", "benchmark", "report", "resources"))
 
+Stage = Annotated[int, Field(ge=1, le=3)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # of a folder
+Seed = Annotated[int, Field(ge=0)]
+
+
+class Recipe(Strict):
+    """How one stage is trained: all settings that its weights depend on.
+
+    Its dump is what identifies a training, with the data and the initial weights. It leaves out
+    what the stage does not use, and, but for the stage, it is itself a config: `read_settings` of
+    it trains the same stage.
+    """
+
+    stage: Stage
+    seed: int
+    input_size: Size
+    model: Model
+    training: Training
+    loss: Loss
+    augmentation: Augmentation
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        unused = {
+            "model": self.model.unused,
+            "training": {"init"} if self.stage == 1 else set(),
+            "loss": {
+                1: {"w1", "w2", "fa_stride", "fa_detach"},
+                2: {"w2", "fa_stride", "fa_detach"},
+                3: set(),
+            }[self.stage],
+        }
+        values = dump(self)
+        for section, keys in unused.items():
+            values[section] = {k: v for k, v in values[section].items() if k not in keys}
+        return values
 
 
 class Settings(Strict):
-    """A config file."""
+    """The settings of one run."""
 
     experiment: Name = Field("demo", description="name of the folder in `results/`")
     experiment_id: str = Field(
-        "", description="any text by which to know a training again; kept in its files"
+        "", description="text that identifies the run; kept in its files and in TensorBoard"
     )
-    description: str = Field("", description="any text about a training; kept in its files")
-    seed: int = Field(0, ge=0, description="seeds the weights, data order and augmentation")
-    seeds: tuple[Annotated[int, Field(ge=0)], ...] = Field(
-        (),
-        description="run every experiment once with each of these seeds, as in `seeds: [0, 1, 2]`; "
-        "the table then shows mean ± standard deviation. Default: once, with `seed`",
+    description: str = Field(
+        "", description="text about the run; kept in its files and in TensorBoard"
     )
-    experiments: dict[Name, dict[str, Any]] = Field(
-        {},
-        description="several experiments, each a name and what it changes in this config, as in "
-        "`experiments: {small: {input_size: [64, 128]}, plain: {w1: 0, w2: 0}}`. Default: "
-        "one, named by `experiment`",
-    )
+    seed: Seed = Field(0, description="seed of the weights, data order and augmentation")
     track_code: bool = Field(
         False,
-        description="whether a change of the code is a reason to compute again what the changed "
-        "module is used for; comments and layout do not count",
+        description="compute again what depends on changed code; comments and layout do not count",
     )
     data: Data = Data()
     demo: Demo = Demo()
     model: Model = Model()
     training: Training = Training()
-    stages: dict[Annotated[int, Field(ge=1, le=3)], dict[str, Any]] = Field(
+    stages: dict[Stage, dict[str, Any]] = Field(
         {}, description="keys of `training` for one stage, as in `stages: {3: {epochs: 5}}`"
     )
     loss: Loss = Loss()
@@ -73,95 +97,126 @@ class Settings(Strict):
 
     @classmethod
     def known_keys(cls) -> list[str]:
-        """At the top level a setting may stand without its section."""
-        return [*cls.model_fields, *section_of()]
+        """At the top level of a config a setting may stand without its section."""
+        return [*Config.model_fields, *section_of()]
 
     @model_validator(mode="after")
     def _stages_override_training(self) -> Self:
-        for stage, overrides in self.stages.items():
-            parse(Training, {**self.training.model_dump(), **overrides}, f"stages.{stage}")
+        for stage in self.stages:
+            self._training(stage)
         return self
+
+    def _training(self, stage: Stage) -> Training:
+        """The `training` section with the overrides of `stage`."""
+        values = {**self.training.model_dump(), **self.stages.get(stage, {})}
+        return parse(Training, values, f"stages.{stage}")
+
+    def recipe(self, stage: Stage) -> Recipe:
+        """How `stage` is trained."""
+        return Recipe(
+            stage=stage,
+            seed=self.seed,
+            input_size=self.data.input_size,
+            model=self.model,
+            training=self._training(stage),
+            loss=self.loss,
+            augmentation=self.augmentation,
+        )
+
+
+class Variants(Strict):
+    """The keys of a config that make several runs of it."""
+
+    seeds: tuple[Seed, ...] = Field(
+        (),
+        description="run every experiment once with each of these seeds, as in `seeds: [0, 1, 2]`; "
+        "the table then shows mean ± standard deviation. Default: once, with `seed`",
+    )
+    experiments: dict[Name, dict[str, Any]] = Field(
+        {},
+        description="several experiments, each a name and what it changes in this config, as in "
+        "`experiments: {small: {input_size: [64, 128]}, plain: {w1: 0, w2: 0}}`. Default: "
+        "one, named by `experiment`",
+    )
 
     @model_validator(mode="after")
-    def _runs_are_valid(self) -> Self:
+    def _no_seed_twice(self) -> Self:
         if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds: {list(self.seeds)} names one of them twice")
-        if self.experiments:
-            self.runs()
+            raise ValueError(f"seeds: {list(self.seeds)} contains duplicates")
         return self
 
-    def runs(self) -> dict[str, "Settings"]:
-        """The settings of each run of the workflow, by its folder in `results/`: an experiment's,
-        `demo`, or that of one of its seeds, `demo/seed0`.
 
-        Raises:
-            ValueError: an experiment changes what is one for all, or is not valid.
-        """
-        base = self.model_dump(exclude={"experiments", "seeds"})
-        found: dict[str, Settings] = {}
-        for name, changes in (self.experiments or {self.experiment: {}}).items():
-            sections = _into_sections(changes)
-            shared = sorted(sections.keys() & SHARED)
-            if shared:
-                raise ValueError(
-                    f"experiments.{name}: '{shared[0]}' is the same for all experiments; change "
-                    "it at the top level"
-                )
-            if self.seeds and "seed" in sections:
-                raise ValueError(
-                    f"experiments.{name}: has a 'seed', and 'seeds' at the top level gives all "
-                    "experiments the same; take one away"
-                )
-            merged = base | {
-                key: {**base[key], **value}
-                if isinstance(value, Mapping) and isinstance(base.get(key), Mapping)
-                else value
-                for key, value in sections.items()
-            }
-            for seed in self.seeds or (merged["seed"],):
-                values = {**merged, "experiment": name, "seed": seed}
-                folder = f"{name}/seed{seed}" if self.seeds else name
-                found[folder] = parse(Settings, values, f"experiments.{name}")
-        return found
-
-    def training_of(self, stage: int) -> Training:
-        """The `training` section with the overrides of `stage`."""
-        return Training.model_validate({**self.training.model_dump(), **self.stages.get(stage, {})})
-
-    def for_stage(self, stage: int) -> dict[str, Any]:
-        """The part of the settings that the weights of `stage` depend on, ready for JSON.
-
-        It is itself a config: `read_settings` of it trains the same stage. What a stage does not
-        use is left out, so that changing it is no reason to train that stage again.
-        """
-        unused_loss = {
-            1: {"w1", "w2", "fa_stride", "fa_detach"},
-            2: {"w2", "fa_stride", "fa_detach"},
-        }
-        training = self.training_of(stage).model_dump(mode="json")
-        if stage == 1:
-            del training["init"]
-        return {
-            "seed": self.seed,
-            "data": {"input_size": list(self.data.input_size)},
-            "model": self.model.model_dump(mode="json", exclude=self.model.unused),
-            "training": training,
-            "loss": self.loss.model_dump(mode="json", exclude=unused_loss.get(stage)),
-            "augmentation": self.augmentation.model_dump(mode="json"),
-        }
+class Config(Variants, Settings):
+    """A config file."""
 
 
 def read_settings(source: str | Mapping[str, Any] | None, name: str = "config") -> Settings:
-    """Read settings from a YAML file, from an inline mapping such as '{training: {epochs: 2}}',
-    or from a mapping; None gives the defaults.
+    """Read the settings of a single run from a YAML file, from an inline mapping such as
+    '{training: {epochs: 2}}', or from a mapping; None gives the defaults.
 
     A setting may stand at the top level without its section (`w2: 0.5`), which keeps
     `snakemake --config w2=0.5` short.
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: one line that names the source and the key at fault.
+        ValueError: one line that names the source and the key at fault; or it has `experiments`.
     """
+    values, name = _read(source, name)
+    values, variants = _split(values, name)
+    if variants.experiments:
+        raise ValueError(f"{name}: has several experiments; use a config without `experiments`")
+    return parse(Settings, values, name)
+
+
+def read_runs(source: str | Mapping[str, Any] | None, name: str = "config") -> dict[str, Settings]:
+    """Read the settings of each run of the workflow, by its folder in `results/`: that of an
+    experiment, `demo`, or of one of its seeds, `demo/seed0`.
+
+    Raises:
+        OSError, ValueError: see `read_settings`; or an experiment changes what is the same for all.
+    """
+    values, name = _read(source, name)
+    values, variants = _split(values, name)
+    base = parse(Settings, values, name)
+    experiments = variants.experiments or {base.experiment: {}}
+    return {
+        folder: parse(Settings, run, f"{name}: experiments.{run['experiment']}")
+        for experiment, changes in experiments.items()
+        for folder, run in _expand(values, experiment, changes, variants.seeds, name)
+    }
+
+
+def _expand(
+    values: Mapping[str, Any],
+    experiment: str,
+    changes: Mapping[str, Any],
+    seeds: tuple[int, ...],
+    name: str,
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The config of each seed of an experiment, and its folder."""
+    changes = _into_sections(changes)
+    where = f"{name}: experiments.{experiment}"
+    if shared := sorted(changes.keys() & (SHARED | Variants.model_fields.keys())):
+        raise ValueError(
+            f"{where}: '{shared[0]}' is the same for all experiments; change it at the top level"
+        )
+    if seeds and "seed" in changes:
+        raise ValueError(
+            f"{where}: has a 'seed', and 'seeds' at the top level gives all experiments the same; "
+            "remove one of them"
+        )
+    run = {**values, **changes, "experiment": experiment}
+    for key, change in changes.items():
+        if isinstance(change, Mapping) and isinstance(values.get(key), Mapping):
+            run[key] = {**values[key], **change}
+    if not seeds:
+        yield experiment, run
+    for seed in seeds:
+        yield f"{experiment}/seed{seed}", {**run, "seed": seed}
+
+
+def _read(source: str | Mapping[str, Any] | None, name: str) -> tuple[Mapping[str, Any], str]:
+    """The mapping that a config consists of, and how messages name it."""
     values: Any = source or {}
     if isinstance(source, str):
         inline = source.lstrip().startswith("{")
@@ -169,7 +224,15 @@ def read_settings(source: str | Mapping[str, Any] | None, name: str = "config") 
         values = (parse_yaml(source, name) if inline else read_yaml(Path(source))) or {}
     if not isinstance(values, Mapping):
         raise ValueError(f"{name}: expected a mapping of sections, got {values!r:.60}")
-    return parse(Settings, _into_sections(values), name)
+    return _into_sections(values), name
+
+
+def _split(values: Mapping[str, Any], name: str) -> tuple[dict[str, Any], Variants]:
+    """A config without the keys that make several runs of it, and these."""
+    keys = Variants.model_fields.keys()
+    variants = {key: value for key, value in values.items() if key in keys}
+    rest = {key: value for key, value in values.items() if key not in keys}
+    return rest, parse(Variants, variants, name)
 
 
 def section_of() -> dict[str, str]:
@@ -188,6 +251,6 @@ def _into_sections(values: Mapping[str, Any]) -> dict[str, Any]:
     moved = {key: value for key, value in values.items() if key not in sections}
     for key in values.keys() & sections.keys():
         section = moved.get(sections[key]) or {}
-        if isinstance(section, Mapping):  # what it is otherwise is told when it is validated
+        if isinstance(section, Mapping):  # anything else is reported when it is validated
             moved[sections[key]] = {**section, key: values[key]}
     return moved

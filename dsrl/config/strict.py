@@ -1,4 +1,4 @@
-"""Mappings that users write, validated: what is wrong is told in one line that names the key."""
+"""Validation of mappings that users write: an error is one line that names the key."""
 
 import difflib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class Strict(BaseModel):
-    """A mapping whose keys are all known and whose values cannot be changed once read."""
+    """A mapping with known keys only, frozen once it is read."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -56,7 +56,7 @@ def _message(model: type[BaseModel], problem: Any) -> str:
 
 
 def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The valid keys of the mapping that holds the last key of `location`."""
+    """The valid keys of the mapping that contains the last key of `location`."""
     for part in location[:-1]:
         field = model.model_fields.get(str(part))
         for candidate in (field.annotation, *get_args(field.annotation)) if field else ():
@@ -76,12 +76,12 @@ def read_yaml(path: Path) -> Any:
 
 
 def parse_yaml(text: str | bytes, source: str) -> Any:
-    """What YAML text says.
+    """The content of YAML text.
 
     Raises:
         ValueError: it is not YAML; the message names `source`.
     """
     try:
         return yaml.safe_load(text)
-    except Exception as error:  # what is tagged as a date or a number makes PyYAML raise anything
+    except Exception as error:  # tags such as !!timestamp make PyYAML raise anything
         raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from None

@@ -85,18 +85,14 @@ class TrainingSet(Dataset[TrainingSample]):
         self.output_size = output_size
         self.settings = settings
         self.seed = seed
-        # In shared memory, so that workers that live on from epoch to epoch see it change.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch is drawn next."""
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, index: int) -> TrainingSample:
-        rng = np.random.default_rng([self.seed, int(self._epoch), index])
+    def __getitem__(self, key: tuple[int, int]) -> TrainingSample:
+        """The sample of (epoch, image)."""
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
         # Copied because torch takes no read-only memory; kept channels-last, which resizes faster.
         image = torch.from_numpy(self.split.images[index].copy()).permute(2, 0, 1)
         labels = torch.from_numpy(self.split.labels[index].copy())

@@ -1,10 +1,13 @@
 """From stored pixels to what the network reads and is compared with."""
 
 from dataclasses import dataclass
+from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from dsrl.data.manifest import Manifest
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
@@ -22,6 +25,11 @@ class InputTransform:
     input_size: tuple[int, int]
     mean: Tensor  # float32 (3,), for values in 0..1
     std: Tensor
+
+    @classmethod
+    def from_manifest(cls, manifest: Manifest, input_size: tuple[int, int]) -> Self:
+        """With the mean and standard deviation of a prepared split."""
+        return cls(input_size, torch.tensor(manifest.mean), torch.tensor(manifest.std))
 
     def to(self, device: torch.device) -> "InputTransform":
         """The same on another device."""

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import timm
 from torch import Tensor, nn
 
 
@@ -21,6 +20,9 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, output_stride: int, pretrained: bool = False):
         super().__init__()
+        # Not at the top: it takes seconds, and what only reads files needs none of it.
+        import timm
+
         try:
             self.features = timm.create_model(
                 name, features_only=True, output_stride=output_stride, pretrained=pretrained

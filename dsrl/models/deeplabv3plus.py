@@ -10,12 +10,10 @@ from dsrl.models.heads import Upsampler
 from dsrl.models.layers import BaseNetwork, conv_bn_relu, resize_like
 
 
-def deeplabv3plus(settings: Model, num_classes: int) -> BaseNetwork:
+def deeplabv3plus(settings: Model, num_classes: int, pretrained: bool) -> BaseNetwork:
     """DeepLabv3+ in parts."""
     channels = settings.decoder_channels
-    encoder = DeepLabEncoder(
-        settings.encoder, settings.output_stride, channels, settings.pretrained
-    )
+    encoder = DeepLabEncoder(settings.encoder, settings.output_stride, channels, pretrained)
     return BaseNetwork(
         encoder=encoder,
         new_decoder=lambda: DeepLabDecoder(encoder.low_channels, channels),

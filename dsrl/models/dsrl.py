@@ -12,6 +12,14 @@ from dsrl.models.layers import conv_bn_relu, initialise
 
 BASE_NETWORKS = {"deeplabv3plus": deeplabv3plus, "espnetv2": espnetv2}
 
+# The parts of the network of each stage, by which its layers' names begin. Stage 1's are inference.
+INFERENCE = ("encoder", "sssr_decoder", "sssr_head")
+PARTS = {
+    1: INFERENCE,
+    2: (*INFERENCE, "sisr_decoder", "sisr_head"),
+    3: (*INFERENCE, "sisr_decoder", "sisr_head", "fa_transform"),
+}
+
 
 class DSRLOutput(NamedTuple):
     """What one pass yields; a part that the stage does not have is None."""
@@ -39,16 +47,17 @@ class DSRL(nn.Module):
         settings: the `model` section of a config.
         num_classes: classes to tell apart, without the ignored label.
         stage: 1, 2 or 3.
+        pretrained: start the encoder from trained weights, downloaded once; a DeepLabv3+ only.
 
     Raises:
         ValueError: the encoder is unknown or unfit.
     """
 
-    def __init__(self, settings: Model, num_classes: int, stage: int):
+    def __init__(self, settings: Model, num_classes: int, stage: int, pretrained: bool = False):
         super().__init__()
         assert stage in (1, 2, 3), stage
         self.stage = stage
-        base = BASE_NETWORKS[settings.network](settings, num_classes)
+        base = BASE_NETWORKS[settings.network](settings, num_classes, pretrained)
         self.encoder = base.encoder
         self.sssr_decoder = base.new_decoder()
         self.sssr_head = base.new_head()

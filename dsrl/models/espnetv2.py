@@ -25,8 +25,9 @@ from dsrl.models.layers import BaseNetwork, resize_like
 DECODER_CHANNELS = (64, 48, 32)  # from coarse to fine
 
 
-def espnetv2(settings: Model, num_classes: int) -> BaseNetwork:
+def espnetv2(settings: Model, num_classes: int, pretrained: bool) -> BaseNetwork:
     """ESPNetv2 in parts."""
+    assert not pretrained  # the settings refuse it
     encoder = ESPNetv2Encoder(settings.width_scale)
     # The authors let the classes limit the width of the pyramids.
     inner = max(1, min(num_classes // 2, 16))

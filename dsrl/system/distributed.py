@@ -1,6 +1,7 @@
 """One process or many: the same code runs alone and under torchrun."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 
 def rank() -> int:
-    """Number of this process, from 0."""
+    """Rank of this process, from 0."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
@@ -24,16 +25,22 @@ def is_main() -> bool:
     return rank() == 0
 
 
+def report(text: str) -> None:
+    """Print a line to stderr, once for all processes."""
+    if is_main():
+        print(text, file=sys.stderr)
+
+
 def set_up_device(name: str) -> torch.device:
     """The device that `auto`, `cpu` or `gpu` means for this process, set up for speed.
 
     Raises:
-        ValueError: a GPU is asked for and there is none.
+        ValueError: a GPU is requested and none is visible.
     """
     if name == "gpu" and not torch.cuda.is_available():
-        raise ValueError("--device gpu: no CUDA device is visible; use --device cpu, or auto")
-    # Snakemake exports as many OpenMP threads as a job has cores, which may be more than there are,
-    # and are shared by the processes that torchrun starts here.
+        raise ValueError("--device gpu: no CUDA device is visible; use --device cpu or auto")
+    # Snakemake exports as many OpenMP threads as a job has cores. These may be more than there are,
+    # and the processes that torchrun starts here share them.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     cores = min(torch.get_num_threads(), len(os.sched_getaffinity(0)))
     torch.set_num_threads(max(1, cores // processes))
@@ -45,13 +52,13 @@ def set_up_device(name: str) -> torch.device:
 
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
-    """Join the other processes where torchrun started several; do nothing where it did not."""
+    """Join the processes that torchrun started; do nothing without torchrun."""
     if "WORLD_SIZE" not in os.environ:
         yield
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    # The CPU's backend beside the GPU's: what processes tell each other must not wait for a GPU.
+    # A backend for the CPU beside the GPU's: messages between processes must not wait for a GPU.
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo")
     try:
         yield
@@ -75,7 +82,7 @@ def gather(values: Tensor) -> Tensor:
 
 
 def any_process(flag: bool) -> bool:
-    """Whether `flag` is set in one of the processes. Costs them a message, the device nothing."""
+    """Whether `flag` is set in any process. Costs a message, and no wait for the device."""
     if not dist.is_initialized():
         return flag
     count = torch.tensor(int(flag))
@@ -84,7 +91,7 @@ def any_process(flag: bool) -> bool:
 
 
 def share_buffers(network: nn.Module) -> None:
-    """Give every process the buffers (batch-norm statistics) of the main one, which it saves."""
+    """Copy the buffers (batch-norm statistics) of the main process, which saves them, to all."""
     if dist.is_initialized():
         for buffer in network.buffers():
             dist.broadcast(buffer, src=0)

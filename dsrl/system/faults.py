@@ -10,11 +10,11 @@ NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")  # o
 
 @contextmanager
 def explained_faults(batch_size: int, input_size: tuple[int, int]) -> Iterator[None]:
-    """Turn what PyTorch raises when memory or a loading process is gone into one line.
+    """Turn what PyTorch raises when memory runs out or a data loader dies into one line.
 
     Raises:
         ValueError: there is not enough memory.
-        OSError: a process that loads images died.
+        OSError: a data loader process died.
     """
     try:
         yield
@@ -29,7 +29,7 @@ def explained_faults(batch_size: int, input_size: tuple[int, int]) -> Iterator[N
             ) from error
         if "DataLoader worker" in text and ("exited" in text or "killed" in text):
             raise OSError(
-                "a process that loads images died, most often for lack of memory or of shared "
-                f"memory (/dev/shm); lower --num-workers ({text.splitlines()[0]})"
+                "a data loader process died, most often for lack of memory or shared memory "
+                f"(/dev/shm); lower --num-workers ({text.splitlines()[0]})"
             ) from error
         raise

@@ -1,4 +1,4 @@
-"""The GPUs of this machine: which there are, and which of them a job has to itself.
+"""The GPUs of this machine: which are visible, and which a job has to itself.
 
 Read at every start of Snakemake, so it imports no torch.
 """
@@ -16,13 +16,13 @@ from pathlib import Path
 
 
 def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls the GPUs that this process may use.
+    """Names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES.
 
-    Without that variable they are those that nvidia-smi finds, numbered from 0 as CUDA does.
+    Without that variable they are those that nvidia-smi lists, numbered from 0 as CUDA does.
     """
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     if names is not None:
-        # Like CUDA: whatever is no device, such as -1, hides itself and all after it.
+        # Like CUDA: what is not a device, such as -1, hides itself and all that follow.
         valid = re.compile(r"\d+|(GPU|MIG)-.+").fullmatch
         valid_names = takewhile(valid, (name.strip() for name in names.split(",")))
         return list(dict.fromkeys(valid_names))
@@ -35,16 +35,16 @@ def visible_gpus() -> list[str]:
 def claim_gpus(count: int) -> list[str]:
     """Wait until `count` GPUs are free, and keep others from claiming them.
 
-    A claim is a lock on a file in the temporary folder, so that it also holds between workflows,
-    though not between containers. The program that this process becomes inherits it, and the kernel
-    ends it with that one, however it dies.
+    A claim is a lock on a file in the temporary folder, so it works between workflows too, though
+    not between containers. The program that this process executes inherits the lock, and the kernel
+    releases it when that program ends, however it ends.
 
     Raises:
-        ValueError: so many are not there.
+        ValueError: fewer are visible.
     """
     gpus = visible_gpus()
     if len(gpus) < count:
-        raise ValueError(f"{count} GPUs are asked for, and {len(gpus)} visible here")
+        raise ValueError(f"requested {count} GPUs, {len(gpus)} visible")
     while True:
         claims: dict[str, int] = {}
         for gpu in gpus:
@@ -52,15 +52,15 @@ def claim_gpus(count: int) -> list[str]:
                 claims[gpu] = claim
         if len(claims) == count:
             return list(claims)
-        # Who holds some while waiting for more could wait for ever, as could two in step.
+        # Two that each keep some while waiting for more would wait for ever, as could two in step.
         for claim in claims.values():
             os.close(claim)
         time.sleep(random.uniform(0.2, 1))
 
 
 def _lock(gpu: str) -> int | None:
-    """The open lock file of a GPU, or None where another has locked it."""
-    # In a Slurm job numbers may count that job's own GPUs.
+    """The open lock file of a GPU, or None if another process has locked it."""
+    # In a Slurm job the numbers may count that job's own GPUs.
     scope = os.environ.get("SLURM_JOB_ID", "machine")
     path = Path(tempfile.gettempdir(), f"dsrl-gpu-{scope}-{gpu}.lock")
     try:

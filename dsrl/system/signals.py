@@ -1,8 +1,8 @@
-"""Leaving in order when a scheduler asks for it.
+"""Graceful shutdown when a scheduler asks for it.
 
 Slurm, Kubernetes and most others send SIGTERM some seconds before SIGKILL. A training then writes a
-checkpoint and leaves with EX_TEMPFAIL ("try again later"), by which a scheduler can tell it from a
-failure. This module imports no torch, as the command line knows `Stopped`.
+checkpoint and exits with EX_TEMPFAIL ("try again later"), which tells a scheduler that it did not
+fail. This module imports no torch, because the command line imports it.
 """
 
 import os
@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Stopped(Exception):  # noqa: N818 (it is no error)
-    """The training was asked to stop, and can go on from where it is."""
+class Stopped(Exception):  # noqa: N818 (not an error)
+    """The training was asked to stop and can be resumed."""
 
     exit_code = os.EX_TEMPFAIL
 
@@ -30,7 +30,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_sigterm() -> Iterator[StopRequest]:
-    """Note SIGTERM instead of dying of it."""
+    """Set a flag on SIGTERM instead of ending the process."""
     request = StopRequest()
     previous = signal.signal(signal.SIGTERM, request)
     try:
@@ -40,6 +40,6 @@ def stop_on_sigterm() -> Iterator[StopRequest]:
 
 
 def ignore_sigterm(worker: int) -> None:
-    """For the processes that load images: a SIGTERM to the whole process group is the business of
-    the main one, which ends them when it has written its checkpoint."""
+    """For the processes that load images: the main process handles a SIGTERM to the whole process
+    group, and ends them when it has written its checkpoint."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

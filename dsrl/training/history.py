@@ -1,47 +1,41 @@
-"""What is told of a training while it runs: CSV, TensorBoard, progress bar."""
+"""What is reported of a training while it runs: CSV, TensorBoard, progress bar."""
 
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
 
 import pandas as pd
-from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from dsrl.evaluation.evaluate import Scores
+from dsrl.losses import Losses
 from dsrl.system.files import atomic_file, errors_that_name
+from dsrl.training.state import Row
 
-Row = dict[str, float]
 
-
-class History:
-    """One row per finished epoch.
+class HistoryWriter:
+    """Writes the history of a training into `folder`: `history.csv` and `tensorboard/`.
 
     Args:
-        folder: receives `history.csv` and `tensorboard/`; None in processes that do not write.
-        rows: those of the epochs that a resumed training has behind it.
+        folder: of the stage.
+        done: finished epochs of a resumed training; TensorBoard drops later ones.
         texts: what TensorBoard shows beside the curves, by title.
     """
 
-    def __init__(self, folder: Path | None, rows: list[Row], texts: Mapping[str, str]):
-        self.rows = rows
+    def __init__(self, folder: Path, done: int, texts: Mapping[str, str]):
         self.folder = folder
-        if folder is not None:
-            with errors_that_name(folder / "tensorboard"):
-                self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(rows) + 1)
-                for title, text in filter(itemgetter(1), texts.items()):
-                    self._writer.add_text(title, text)
+        with errors_that_name(folder / "tensorboard"):
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+            for title, text in filter(itemgetter(1), texts.items()):
+                self._writer.add_text(title, text)
 
-    def append(self, row: Row) -> None:
-        """Add the row of an epoch and, in the process that writes, tell it to the user."""
-        self.rows.append(row)
-        if self.folder is None:
-            return
+    def write(self, history: Sequence[Row]) -> None:
+        """Write the history, of which the last row is new, and report that one on stderr."""
         with atomic_file(self.folder / "history.csv") as temporary:
-            pd.DataFrame(self.rows).to_csv(temporary, index=False)
+            pd.DataFrame(history).to_csv(temporary, index=False)
+        row = history[-1]
         values = {name: value for name, value in row.items() if name != "epoch"}
         with errors_that_name(self.folder / "tensorboard"):
             for name, value in values.items():
@@ -49,18 +43,6 @@ class History:
             self._writer.flush()
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         tqdm.write(f"epoch {row['epoch']}: {text}", file=sys.stderr)
-
-
-def summary(scores: Scores) -> Row:
-    """The figures that are followed during training."""
-    names = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")
-    return {name: getattr(scores, name) for name in names}
-
-
-def scores_of(rows: list[Row]) -> dict[str, float]:
-    """The scores of the last epoch, if it was validated."""
-    row = rows[-1] if rows else {}
-    return {k.removeprefix("val_"): v for k, v in row.items() if k.startswith("val_")}
 
 
 class Progress:
@@ -79,11 +61,11 @@ class Progress:
             mininterval=self._interval,
         )
 
-    def step(self, epoch: str, losses: Mapping[str, Tensor], learning_rate: float) -> None:
+    def step(self, epoch: int, losses: Losses, learning_rate: float) -> None:
         """Count one step. Losses wait for the device, so they are read only when they are shown."""
         if not self._bar.disable and time.monotonic() - self._shown > self._interval:
             self._shown = time.monotonic()
-            text = ", ".join(f"{name} {value.item():.3f}" for name, value in losses.items())
+            text = ", ".join(f"{k} {v.item():.3f}" for k, v in losses._asdict().items())
             self._bar.set_postfix_str(f"epoch {epoch}, {text}, lr {learning_rate:.2g}", False)
         self._bar.update()
 

@@ -1,7 +1,6 @@
-"""What a stage starts from: the weights of the stage before, an encoder's, or chance."""
+"""The file that a stage starts from: the weights of the stage before, or those of an encoder."""
 
 import hashlib
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +8,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from dsrl.checkpoints.weights import Weights, WeightsInfo, load_any, load_layers, load_weights
+from dsrl.checkpoints.format import load_any
+from dsrl.checkpoints.network import load_layers
+from dsrl.checkpoints.weights import Weights, WeightsInfo, weights_in
 from dsrl.config.sections import Model
-from dsrl.config.settings import Settings
+from dsrl.config.settings import Recipe
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
 from dsrl.system import distributed
@@ -21,18 +22,11 @@ PREFIXES = ("module.", "model.", "encoder.", "backbone.", "features.")
 
 
 @dataclass(frozen=True)
-class Start:
-    """A file to start from: `weights` where all of its layers are taken, else an encoder's."""
+class PreviousStage:
+    """Weights of this project, of which all layers are taken."""
 
-    source: Path
-    weights: Weights | None
-    encoder: Mapping[str, Any]
-
-    @property
-    def checksum(self) -> str:
-        """SHA-256 of the file."""
-        with self.source.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+    path: Path
+    weights: Weights
 
     def apply(self, network: DSRL, model: Model, classes: Sequence[ClassInfo]) -> None:
         """Copy the layers into `network`, which is made for `model` and `classes`.
@@ -40,51 +34,73 @@ class Start:
         Raises:
             ValueError: they do not fit; the message names the file.
         """
-        if self.weights is None:
-            load_encoder(network.encoder, self.encoder, self.source)
-            return
-        check_fits(self.weights.info, model, classes, str(self.source))
-        load_layers(network, self.weights, str(self.source))
+        check_fits(self.weights.info, model, classes, str(self.path))
+        load_layers(network, self.weights, str(self.path))
 
 
-def find_start(settings: Settings, stage: int, path: Path | None, output: Path) -> Start | None:
-    """What the training of `stage` starts from; None for nothing but random (or timm's) weights.
+@dataclass(frozen=True)
+class EncoderWeights:
+    """The layers of an encoder, in this project's names or in those of a model zoo."""
+
+    path: Path
+    layers: Mapping[str, Any]
+
+    def apply(self, network: DSRL, model: Model, classes: Sequence[ClassInfo]) -> None:
+        """Copy the layers that fit into the encoder of `network`; see `load_encoder`."""
+        load_encoder(network.encoder, self.layers, self.path)
+
+
+Start = PreviousStage | EncoderWeights
+
+
+def find_start(recipe: Recipe, path: Path | None, output: Path) -> Start | None:
+    """What the training of a stage starts from; None for random weights, or timm's.
 
     Args:
-        path: a file of this project or a model zoo's. By default that of the stage before, beside
-            `output`, where the settings want it.
+        path: weights of this project or a model zoo's state dict. By default those of the stage
+            before, beside `output`, unless the recipe says `init: encoder`.
         output: folder of the stage.
 
     Raises:
-        OSError, ValueError: the file does not exist, cannot be loaded or is of a wrong stage.
+        OSError, ValueError: the file does not exist, cannot be loaded or is of the wrong stage.
     """
-    init = settings.training_of(stage).init
-    wants_previous = stage > 1 and init == "previous"
+    before = recipe.stage - 1
+    needs_previous = before > 0 and recipe.training.init == "previous"
     if path is None:
-        if not wants_previous:
+        if not needs_previous:
             return None
-        path = output.parent / f"stage{stage - 1}" / "final.weights"
+        path = output.parent / f"stage{before}" / "final.weights"
         if not path.is_file():
             raise ValueError(
-                f"stage {stage} starts from the weights of stage {stage - 1}, and {path} does not "
-                "exist: name them with --init-weights, or choose --init encoder"
+                f"stage {recipe.stage} starts from the weights of stage {before}, but {path} does "
+                "not exist: name them with --init-weights, or choose --init encoder"
             )
     content = load_any(path)
-    if "kind" in content and init == "previous":
-        weights = load_weights(path)
-        held = weights.info.stage if weights.info.layers == "all" else 1
-        if held < stage - 1:
+    if "kind" not in content:
+        if needs_previous:
             raise ValueError(
-                f"{path}: has the layers of stage {held}; stage {stage} starts from the final "
-                f"weights of stage {stage - 1}"
+                f"{path}: has only the layers of an encoder, but stage {recipe.stage} starts from "
+                f"the final weights of stage {before}; name those, or choose --init encoder"
             )
-        return Start(path, weights, {})
-    if wants_previous:
+        return EncoderWeights(path, content)
+    weights = weights_in(content, path)
+    if recipe.training.init == "encoder":
+        return EncoderWeights(path, weights.layers)
+    has = weights.info.stage if weights.info.layers == "all" else 1
+    if has < before:
         raise ValueError(
-            f"{path}: has an encoder's layers only, but stage {stage} starts from the final "
-            f"weights of stage {stage - 1}; name those, or choose --init encoder"
+            f"{path}: has the layers of stage {has}; stage {recipe.stage} starts from the final "
+            f"weights of stage {before}"
         )
-    return Start(path, None, load_weights(path).layers if "kind" in content else content)
+    return PreviousStage(path, weights)
+
+
+def checksum(start: Start | None) -> str | None:
+    """SHA-256 of the file, if there is one."""
+    if start is None:
+        return None
+    with start.path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_fits(info: WeightsInfo, model: Model, classes: Sequence[ClassInfo], source: str) -> None:
@@ -114,7 +130,7 @@ def load_encoder(encoder: nn.Module, layers: Mapping[str, Any], source: Path) ->
     some encoders.
 
     Raises:
-        ValueError: nothing fits.
+        ValueError: no layer fits.
     """
     nested = next(
         (layers[k] for k in ("state_dict", "model") if _is_mapping(layers.get(k))), layers
@@ -133,12 +149,11 @@ def load_encoder(encoder: nn.Module, layers: Mapping[str, Any], source: Path) ->
         raise ValueError(f"{source}: none of its {len(found)} layers fits the encoder")
     getattr(encoder, "backbone", encoder).load_state_dict(fitting, strict=False)
     unused = sorted(found.keys() - {names[name] for name in fitting})
-    if distributed.is_main():
-        matched = len(learnt) - len(missing)
-        print(f"{source}: {matched} of {len(learnt)} encoder layers matched", file=sys.stderr)
-        for title, rest in (("not in the file, or of another shape", missing), ("unused", unused)):
-            if rest:
-                print(f"  {title}: {', '.join(rest)}", file=sys.stderr)
+    matched = len(learnt) - len(missing)
+    distributed.report(f"{source}: {matched} of {len(learnt)} encoder layers matched")
+    for title, rest in (("not in the file, or of another shape", missing), ("unused", unused)):
+        if rest:
+            distributed.report(f"  {title}: {', '.join(rest)}")
 
 
 def _canonical(name: str) -> str:

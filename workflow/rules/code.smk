@@ -1,53 +1,31 @@
-"""`track_code`: a rule depends on the modules that its subcommand uses."""
+"""`track_code`: a rule depends on the rooms of the package that its subcommand uses."""
 
 import ast
 import hashlib
-from functools import cache
+import tomllib
+from itertools import chain
 
 import dsrl
 
 PACKAGE = Path(dsrl.__file__).parent
 
 
-def code_of(command):
-    """A fingerprint of the modules that `dsrl <command>` uses; empty unless `track_code` is set.
+def rooms_below(room):
+    """A room and those that it may import from, by the contract that `make lint` checks."""
+    pyproject = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = pyproject["tool"]["importlinter"]["contracts"][0]["layers"]
+    rooms = [layer.split(" | ") for layer in layers]
+    place = next(number for number, layer in enumerate(rooms) if room in layer)
+    return [room, *chain.from_iterable(rooms[place + 1 :])]
 
-    It is taken from the syntax trees, in which comments and layout do not stand.
+
+def code_of(room):
+    """A fingerprint of the code of a room and those below it; empty unless `track_code` is set.
+
+    It is taken from the syntax trees, which leave out comments and layout.
     """
     if not SETTINGS.track_code:
         return ""
-    function = command.replace("-", "_")
-    for path in sorted((PACKAGE / "cli").glob("*.py")):
-        for node in syntax(path).body:
-            if isinstance(node, ast.FunctionDef) and node.name == function:
-                return fingerprint(modules_in(node))
-    raise WorkflowError(f"dsrl has no command {command}")
-
-
-def fingerprint(paths):
-    """Of these modules and all that they import, directly or not."""
-    found, left = set(), set(paths)
-    while left:
-        path = left.pop()
-        found.add(path)
-        left |= modules_in(syntax(path)) - found
-    trees = "".join(ast.dump(syntax(path)) for path in sorted(found))
-    return hashlib.sha256(trees.encode()).hexdigest()
-
-
-def modules_in(tree):
-    """The files of this package that the imports anywhere in a syntax tree name."""
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    places = [PACKAGE.parent.joinpath(*name.split(".")) for name in names]
-    files = {place.with_suffix(".py") for place in places} | {p / "__init__.py" for p in places}
-    return {file for file in files if file.is_relative_to(PACKAGE) and file.is_file()}
-
-
-@cache
-def syntax(path):
-    return ast.parse(path.read_text(encoding="utf-8"))
+    files = [file for name in rooms_below(room) for file in sorted((PACKAGE / name).glob("*.py"))]
+    trees = (ast.dump(ast.parse(file.read_text(encoding="utf-8"))) for file in files)
+    return hashlib.sha256("".join(trees).encode()).hexdigest()

@@ -8,13 +8,13 @@ from pathlib import Path
 from snakemake.exceptions import WorkflowError
 from snakemake.settings.types import DeploymentMethod
 
-from dsrl.config.settings import STAGES, read_settings
+from dsrl.config.settings import STAGES, read_runs
 from dsrl.data.archives import missing_archive_message
 from dsrl.data.description import load_description
 
 try:
-    SETTINGS = read_settings(config)
-    RUNS = SETTINGS.runs()
+    RUNS = read_runs(config)
+    SETTINGS = next(iter(RUNS.values()))  # for what all runs have in common
     DATASETS = {}
     for source in {run.data.dataset for run in RUNS.values()}:
         description = load_description(source)
@@ -87,17 +87,22 @@ def arrays(*splits):
     return paths
 
 
+def recipe(wildcards):
+    """How a stage of a run is trained."""
+    return RUNS[wildcards.run].recipe(int(wildcards.stage))
+
+
 def previous_weights(wildcards):
     """What a stage starts from: the final weights of the stage before, or nothing."""
     stage = int(wildcards.stage)
-    if stage == STAGES[0] or RUNS[wildcards.run].training_of(stage).init == "encoder":
+    if stage == STAGES[0] or recipe(wildcards).training.init == "encoder":
         return []
     return f"results/{wildcards.run}/stage{stage - 1}/final.weights"
 
 
 def stage_settings(wildcards):
     """What the weights of a stage depend on, as a config in braces."""
-    return json.dumps(RUNS[wildcards.run].for_stage(int(wildcards.stage)))
+    return recipe(wildcards).model_dump_json(exclude={"stage"})
 
 
 def labels(wildcards, input):

@@ -15,7 +15,7 @@ rule demo_data:
     params:
         settings=json.dumps({"demo": SETTINGS.demo.model_dump()}),
         folder=subpath(output[0], parent=True),
-        code=code_of("demo-data"),
+        code=code_of("demo"),
     shell:
         "dsrl demo-data --config {params.settings:q} --output {params.folder} --jobs {threads}"
         " 2> {log:q}"
@@ -58,7 +58,7 @@ rule unpack:
         mem_mb=1000,
         runtime=reading_time,
     params:
-        code=code_of("unpack"),
+        code=code_of("data"),
     shell:
         "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
 
@@ -88,7 +88,7 @@ rule preprocess:
         description=lambda wildcards: DATASETS[wildcards.dataset][1].model_dump_json(
             include={"splits", "labels"}
         ),
-        code=code_of("preprocess"),
+        code=code_of("data"),
     shell:
         "dsrl preprocess --dataset {params.dataset:q} --raw {input.raw:q}"
         " --dataset-split {wildcards.split} --size {wildcards.height} {wildcards.width}"

@@ -25,7 +25,7 @@ rule benchmark:
         runs=SETTINGS.benchmark.latency_runs,
         experiment=lambda wildcards: RUNS[wildcards.run].experiment,
         seed=lambda wildcards: RUNS[wildcards.run].seed,
-        code=code_of("benchmark"),
+        code=code_of("evaluation"),
     shell:
         "{resources.launch} benchmark --weights {input.weights:q} --data {params.data:q}"
         " --dataset-split {wildcards.split} --latency-runs {params.runs}"

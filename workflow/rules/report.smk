@@ -16,7 +16,7 @@ rule table:
         "logs/benchmarks/{experiment}/table.tsv"
     localrule: True
     params:
-        code=code_of("table"),
+        code=code_of("evaluation"),
     shell:
         "dsrl table {input:q} --output {output.text:q} 2> {log:q}"
 
@@ -42,7 +42,7 @@ rule sweep:
         "logs/benchmarks/sweep.tsv"
     localrule: True
     params:
-        code=code_of("plot-sweep"),
+        code=code_of("figures"),
     shell:
         "dsrl plot-sweep {input:q} --output {output:q} 2> {log:q}"
 
@@ -63,7 +63,7 @@ rule classes:
         "logs/benchmarks/{experiment}/classes.tsv"
     localrule: True
     params:
-        code=code_of("plot-classes"),
+        code=code_of("figures"),
     shell:
         "dsrl plot-classes {input:q} --output {output:q} 2> {log:q}"
 
@@ -94,7 +94,7 @@ rule examples:
         data=subpath(input.data, ancestor=2),
         split=SPLITS[0],
         examples=SETTINGS.report.examples,
-        code=code_of("plot-examples"),
+        code=code_of("figures"),
     shell:
         "{resources.launch} plot-examples {input.weights:q} --data {params.data:q}"
         " --dataset-split {params.split} --count {params.examples} --output {output:q}"
@@ -117,6 +117,6 @@ rule curves:
         "logs/benchmarks/{run}/curves.tsv"
     localrule: True
     params:
-        code=code_of("plot-curves"),
+        code=code_of("figures"),
     shell:
         "dsrl plot-curves {input:q} --output {output:q} 2> {log:q}"

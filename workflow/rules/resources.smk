@@ -78,7 +78,7 @@ def train_memory(wildcards):
     """MB of one node: a process takes 4 GB with CUDA, each of its loaders 0.2, and ResNet-101 on
     the CPU 1.5 for each megapixel of a batch (measured); here with something to spare."""
     processes = 4000 + 600 * HARDWARE.num_workers
-    batch = RUNS[wildcards.run].training_of(int(wildcards.stage)).batch_size
+    batch = recipe(wildcards).training.batch_size
     return int(HARDWARE.gpus_per_job * processes + 3000 * megapixels(wildcards.run, batch))
 
 
@@ -89,7 +89,7 @@ def train_time(wildcards, input):
     ResNet-101 takes 8 s for a megapixel on two cores (measured) and about 0.2 s on a GPU.
     """
     images = len(json.loads(Path(input.train).read_text())["samples"])
-    epochs = RUNS[wildcards.run].training_of(int(wildcards.stage)).epochs
+    epochs = recipe(wildcards).training.epochs
     processed = megapixels(wildcards.run, images * epochs)
     processors = HARDWARE.nodes * (1 if ON_CPU else HARDWARE.gpus_per_job)
     seconds = processed * (20 if ON_CPU else 1) / processors

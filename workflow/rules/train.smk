@@ -28,7 +28,7 @@ rule train:
         labels=labels,
         data=subpath(input.train, ancestor=2),
         output=subpath(output.weights, parent=True),
-        code=code_of("train"),
+        code=code_of("training"),
     shell:
         "{resources.launch} train --stage {wildcards.stage} --data {params.data:q}"
         " --config {params.settings:q} {params.initial} {params.labels:q}"
@@ -48,6 +48,6 @@ rule prune:
         mem_mb=2000,
         runtime=20,
     params:
-        code=code_of("prune-weights"),
+        code=code_of("checkpoints"),
     shell:
         "dsrl prune-weights --src-weights {input:q} --dest-weights {output:q} 2> {log:q}"

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from dsrl.config.settings import Settings
+from dsrl.config.settings import Config
 from dsrl.config.strict import Strict
 
 ROOT = Path(__file__).parents[2]
@@ -36,8 +36,8 @@ This page and `workflow/schemas/config.schema.json` come from `dsrl/config/setti
 
 def documentation() -> str:
     """config/README.md."""
-    parts = [INTRODUCTION, "## Top level\n", _table(Settings, sections=False)]
-    for name, field in Settings.model_fields.items():
+    parts = [INTRODUCTION, "## Top level\n", _table(Config, sections=False)]
+    for name, field in Config.model_fields.items():
         if _is_section(field.annotation):
             summary = " ".join((field.annotation.__doc__ or "").split())
             parts += [f"## `{name}`\n", f"{summary}\n", _table(field.annotation)]
@@ -46,7 +46,7 @@ def documentation() -> str:
 
 def schema() -> str:
     """The JSON schema, for editors."""
-    return json.dumps(Settings.model_json_schema(), indent=2) + "\n"
+    return json.dumps(Config.model_json_schema(), indent=2) + "\n"
 
 
 def _is_section(annotation: object) -> bool:

@@ -1,0 +1,206 @@
+"""Training of one stage: build the state, resume; for each epoch train, validate, save; finish."""
+
+import time
+from contextlib import closing
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from dsrl.checkpoints.checkpoint import Checkpoint, CheckpointFolder, RunInfo
+from dsrl.checkpoints.weights import Weights, WeightsInfo, save_weights
+from dsrl.config.settings import STAGE_NAMES, Recipe
+from dsrl.data.dataset import TrainingSample
+from dsrl.data.transforms import InputTransform, normalise
+from dsrl.evaluation.evaluate import Scores, evaluate
+from dsrl.losses import Losses, objective
+from dsrl.system import distributed
+from dsrl.system.faults import explained_faults
+from dsrl.system.files import make_folder
+from dsrl.system.signals import StopRequest
+from dsrl.training.guards import Guard
+from dsrl.training.history import HistoryWriter, Progress
+from dsrl.training.loader import Splits, training_loader
+from dsrl.training.start import Start
+from dsrl.training.state import Best, Position, Row, TrainingState, batch_norms, build_state
+
+SCORES = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")  # in the history
+
+
+def train(
+    run: RunInfo,
+    splits: Splits,
+    output: Path,
+    device: torch.device,
+    stop: StopRequest,
+    start: Start | Checkpoint | None,
+) -> None:
+    """Train the epochs that are left, then write what the stage is for.
+
+    Args:
+        run: what is trained; `splits` are those that it names.
+        output: folder of the stage.
+        stop: is looked at before each step.
+        start: initial weights, or a checkpoint to resume from; None for random weights, or timm's.
+    """
+    recipe, resources, main = run.recipe, run.resources, distributed.is_main()
+    epochs, position = recipe.training.epochs, Position()
+    loader = training_loader(splits.train, recipe, resources, device, position)
+    state = build_state(recipe, splits.train.manifest.classes, len(loader), position, start, device)
+    model = _parallelise(state.network, run, device)
+    checkpoints = CheckpointFolder(output / "checkpoints", resources.checkpoint_history)
+    if isinstance(start, Checkpoint):
+        state.resume(start)
+        step = f", step {position.step}" if position.step else ""
+        distributed.report(f"Resumed after epoch {position.epoch}{step}")
+    elif main:
+        make_folder(output)
+        checkpoints.clear()
+
+    transform = InputTransform.from_manifest(splits.train.manifest, recipe.input_size).to(device)
+    texts = {"description": run.description, "id": run.experiment_id}
+    history = HistoryWriter(output, position.epoch, texts) if main else None
+    guard = Guard(run, state, checkpoints, stop, lambda step: _names(splits, loader, step))
+    done = position.epoch * len(loader) + position.step
+    title = f"stage {recipe.stage} ({STAGE_NAMES[recipe.stage]})"
+    bar = Progress(title, epochs * len(loader), done, enabled=main)
+    try:
+        with (
+            closing(bar) as progress,
+            explained_faults(recipe.training.batch_size, recipe.input_size),
+        ):
+            while position.epoch < epochs and not _stopped_early(state, recipe):
+                row = _train_epoch(model, state, loader, transform, recipe, guard, progress)
+                if row["epoch"] % recipe.training.val_interval == 0 or row["epoch"] == epochs:
+                    row |= _validate(state, splits, transform, device, guard)
+                state.finish_epoch(row)
+                if history is not None:
+                    history.write(state.history)
+                if position.epoch % resources.checkpoint_interval == 0:
+                    guard.save()
+    finally:
+        # Ends the processes that load images. They leave SIGTERM to this one, so Python's exit
+        # would wait for them for ever if a traceback kept the loader alive.
+        loader._iterator = None
+    if main:
+        assert state.best is not None  # the last epoch is validated
+        info = WeightsInfo.of_run(run, state.best.epoch, state.best.scores)
+        save_weights(output / "final.weights", Weights(info, state.best.layers))
+        checkpoints.finish()
+
+
+def _train_epoch(
+    model: nn.Module,
+    state: TrainingState,
+    loader: DataLoader[TrainingSample],
+    transform: InputTransform,
+    recipe: Recipe,
+    guard: Guard,
+    progress: Progress,
+) -> Row:
+    """What is left of a pass over the training split; returns its row of the history."""
+    model.train()
+    if recipe.training.freeze_batch_norm:
+        for module in batch_norms(model):
+            module.eval()
+    epoch, first, started = state.position.epoch + 1, state.position.step, time.perf_counter()
+    for batch in loader:
+        guard.stop_if_asked()
+        losses = _losses(model, batch, transform, recipe, state.sums.device)
+        state.optimizer.zero_grad()
+        losses.total.backward()
+        state.optimizer.step()
+        progress.step(epoch, losses, float(state.scheduler.get_last_lr()[0]))
+        state.scheduler.step()
+        state.sums += torch.stack(losses).detach()
+        state.position.step += 1
+        guard.after_step(losses.total)
+    seconds = time.perf_counter() - started
+    guard.check_losses()
+    sums = state.sums.clone()
+    distributed.sum_over_processes(sums)
+    means = (sums / (state.position.step * distributed.world_size())).tolist()
+    return {
+        "epoch": epoch,
+        "learning_rate": float(state.scheduler.get_last_lr()[0]),  # of the next step
+        **dict(zip(Losses._fields, means, strict=True)),
+        "images_per_second": (state.position.step - first) * recipe.training.batch_size / seconds,
+    }
+
+
+def _losses(
+    model: nn.Module,
+    batch: TrainingSample,
+    transform: InputTransform,
+    recipe: Recipe,
+    device: torch.device,
+) -> Losses:
+    """The losses of one batch, with the forward pass in bfloat16 on a GPU."""
+
+    def normalised(images: Tensor) -> Tensor:
+        images = normalise(images, transform.mean, transform.std)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    inputs, target, labels = (x.to(device, non_blocking=True) for x in batch)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        output = model(normalised(inputs))
+    return objective(output, labels.long(), normalised(target), recipe.loss)
+
+
+def _validate(
+    state: TrainingState,
+    splits: Splits,
+    transform: InputTransform,
+    device: torch.device,
+    guard: Guard,
+) -> Row:
+    """Score the network on val, and keep it if it is the best so far."""
+    distributed.share_buffers(state.network)
+    scores = evaluate(
+        state.network,
+        splits.val,
+        transform,
+        device,
+        # Processes have different numbers of images, so that only one alone can stop here.
+        each_batch=guard.stop_if_asked if distributed.world_size() == 1 else lambda: None,
+    )
+    if state.best is None or scores.mean_iou > state.best.scores["mean_iou"]:
+        layers = state.network.state_dict()
+        state.best = Best(
+            state.position.epoch + 1,
+            _summary(scores),
+            {name: layer.to("cpu", copy=True) for name, layer in layers.items()},
+        )
+    return {f"val_{name}": value for name, value in _summary(scores).items()}
+
+
+def _summary(scores: Scores) -> Row:
+    return {name: getattr(scores, name) for name in SCORES}
+
+
+def _stopped_early(state: TrainingState, recipe: Recipe) -> bool:
+    """Whether `early_stopping` validations in a row have brought no better mean IoU."""
+    patience = recipe.training.early_stopping
+    if not patience or state.best is None:
+        return False
+    later = [row for row in state.history if row["epoch"] > state.best.epoch]
+    return sum("val_mean_iou" in row for row in later) >= patience
+
+
+def _parallelise(network: nn.Module, run: RunInfo, device: torch.device) -> nn.Module:
+    """What the training step calls: compiled and distributed where that is asked for."""
+    if run.resources.compile and device.type == "cuda":
+        network.compile()
+    if distributed.world_size() > 1:
+        # Without gradient, the segmentation side leaves its transform out of the graph.
+        detached = run.recipe.loss.fa_detach == "segmentation"
+        return DistributedDataParallel(network, find_unused_parameters=detached)
+    return network
+
+
+def _names(splits: Splits, loader: DataLoader[TrainingSample], step: int) -> list[str]:
+    """Names of the images of a step of this epoch, in this process."""
+    samples = splits.train.manifest.samples
+    return [samples[image].name for image in loader.sampler.batch(step)]  # type: ignore[attr-defined]
