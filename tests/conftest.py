@@ -88,11 +88,12 @@ def trained(
     prepared: Path, tiny_settings: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, Path]:
     """Folders of the three stages, each trained from the one before; read only."""
-    from dsrl.training.loop import train_stage
+    from dsrl.training.stage import train_stage
 
     root = tmp_path_factory.mktemp("trained")
     folders = {stage: root / f"stage{stage}" for stage in (1, 2, 3)}
     for stage, folder in folders.items():
         previous = folders[stage - 1] / "final.weights" if stage > 1 else None
-        train_stage(tiny_settings(), stage, prepared, folder, previous)
+        settings = tiny_settings()
+        train_stage(settings.recipe(stage), settings.resources, prepared, folder, previous)
     return folders

@@ -1,4 +1,4 @@
-"""Checkpoints: the last is found, old ones go, those of another training are not taken up."""
+"""Checkpoints: the last is found, old ones go, those of another training are not resumed."""
 
 import signal
 import subprocess
@@ -7,27 +7,51 @@ import sys
 import pytest
 import torch
 
-from dsrl.checkpoints.checkpoint import CheckpointFolder, restore_random_states
+from dsrl.checkpoints.checkpoint import (
+    Checkpoint,
+    CheckpointFolder,
+    Checksums,
+    RunInfo,
+    Source,
+    load_checkpoint,
+    random_states,
+    restore_random_states,
+)
+from dsrl.checkpoints.format import write
+from dsrl.config.sections import Resources
+from dsrl.config.settings import read_settings
 
-IDENTITY = {"stage": 1, "settings": {"seed": 0}}
+SPLIT = {"images.npy": "1", "labels.npy": "2"}
 
 KILLED = """
 import os, signal, sys, torch
-from dsrl.training import checkpoint
-folder = checkpoint.CheckpointFolder(sys.argv[1])
-folder.save({"identity": {}, "epoch": 1, "step": 0})
+from dataclasses import replace
+from dsrl.checkpoints.checkpoint import CheckpointFolder, load_checkpoint
+first = load_checkpoint(sys.argv[1])
+folder = CheckpointFolder(sys.argv[2])
+folder.save(first)
 write = torch.save
 def killed(content, file):
     write(content, file)
     file.truncate(100)
     os.kill(os.getpid(), signal.SIGKILL)
 torch.save = killed
-folder.save({"identity": {}, "epoch": 2, "step": 0})
+folder.save(replace(first, progress={**first.progress, "epoch": 2}))
 """
 
 
-def state(epoch: int, **extra) -> dict:
-    return {"identity": IDENTITY, "epoch": epoch, "step": 0, **extra}
+def run(stage: int = 1, initial: str | None = None, **settings: object) -> RunInfo:
+    return RunInfo(
+        recipe=read_settings(settings).recipe(stage),
+        resources=Resources(),
+        checksums=Checksums(train=SPLIT, val=SPLIT, initial=initial),
+        data=Source(folder="data", dataset="demo", classes=(), mean=(0, 0, 0), std=(1, 1, 1)),
+    )
+
+
+def state(epoch: int, **layers: torch.Tensor) -> Checkpoint:
+    progress = {"epoch": epoch, "step": 0, "sums": torch.zeros(1, 4), "best": None, "history": []}
+    return Checkpoint(run(), progress, layers, {}, {}, random_states())
 
 
 def names(folder: CheckpointFolder) -> set[str]:
@@ -41,32 +65,37 @@ def test_only_the_last_are_kept_and_the_last_is_loaded(tmp_path, history):
         folder.save(state(epoch, value=torch.tensor(epoch)))
     kept = {f"epoch{epoch}.checkpoint" for epoch in range(13 - history, 13)}
     assert names(folder) == kept | {"latest"}
-    found = folder.load_latest(IDENTITY)
-    assert found["epoch"] == 12 and found["value"] == 12
+    found = folder.load_latest(run())
+    assert found is not None
+    assert found.progress["epoch"] == 12 and found.network["value"] == 12
+    assert found.run == run() and found.path == folder.latest
 
 
 def test_there_may_be_none(tmp_path):
     folder = CheckpointFolder(tmp_path / "new")
-    assert folder.load_latest(IDENTITY) is None
+    assert folder.load_latest(run()) is None
     folder.finish()
     folder.save(state(1))
     (folder.folder / "epoch1.checkpoint").unlink()
-    assert folder.load_latest(IDENTITY) is None
+    assert folder.load_latest(run()) is None
 
 
-@pytest.mark.parametrize("identity", [{}, {"stage": 1, "settings": {"seed": 1}}])
-def test_that_of_another_training_is_not_taken_up(tmp_path, identity):
+def test_that_of_another_training_is_not_resumed(tmp_path):
     folder = CheckpointFolder(tmp_path)
     folder.save(state(1))
-    assert folder.load_latest(identity) is None
-    assert folder.load_latest(IDENTITY) is not None
+    others = [run(stage=2), run(seed=1), run(epochs=3), run(initial="abc"), run(encoder="resnet18")]
+    assert [folder.load_latest(other) for other in others] == [None] * len(others)
+    moved = run().model_copy(update={"data": run().data.model_copy(update={"folder": "moved"})})
+    # What the weights do not depend on: here two settings of later stages.
+    for same in (run(), run(w2=0.3, fa_stride=16), moved):
+        assert folder.load_latest(same) is not None
 
 
 def test_a_finished_training_has_nothing_to_resume(tmp_path):
     folder = CheckpointFolder(tmp_path)
     folder.save(state(1))
     folder.finish()
-    assert folder.load_latest(IDENTITY) is None
+    assert folder.load_latest(run()) is None
     assert names(folder) == {"epoch1.checkpoint"}
     folder.clear()
     assert names(folder) == set()
@@ -79,7 +108,7 @@ def test_random_numbers_go_on_where_they_were(tmp_path):
     folder.save(state(1))
     expected = torch.rand(4)
     torch.manual_seed(6)
-    restore_random_states(folder.load_latest(IDENTITY)["random"])
+    restore_random_states(load_checkpoint(tmp_path / "epoch1.checkpoint").random)
     assert torch.equal(torch.rand(4), expected)
 
 
@@ -89,10 +118,24 @@ def test_a_damaged_checkpoint_is_refused_not_skipped(tmp_path):
     path = tmp_path / "epoch1.checkpoint"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"epoch1\.checkpoint: cannot be loaded"):
-        folder.load_latest(IDENTITY)
+        folder.load_latest(run())
+
+
+@pytest.mark.parametrize("key", ["recipe", "checksums", "progress", "optimizer", "random"])
+def test_a_missing_entry_is_named(tmp_path, key):
+    folder = CheckpointFolder(tmp_path)
+    folder.save(state(1))
+    content = torch.load(tmp_path / "epoch1.checkpoint", weights_only=True)
+    del content[key]
+    write(tmp_path / "broken", content)
+    with pytest.raises(ValueError, match=f"broken: key '{key}' is missing"):
+        load_checkpoint(tmp_path / "broken")
 
 
 def test_a_process_killed_while_saving_leaves_the_checkpoint_before(tmp_path):
-    done = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], timeout=120)
+    CheckpointFolder(tmp_path / "source").save(state(1))
+    arguments = [str(tmp_path / "source" / "epoch1.checkpoint"), str(tmp_path / "target")]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120)
     assert done.returncode == -signal.SIGKILL
-    assert CheckpointFolder(tmp_path).load_latest({})["epoch"] == 1
+    found = CheckpointFolder(tmp_path / "target").load_latest(run())
+    assert found is not None and found.progress["epoch"] == 1

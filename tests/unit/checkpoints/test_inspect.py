@@ -29,12 +29,12 @@ def test_tree_has_keys_shapes_and_dtypes_but_no_values(path, capsys):
     assert "tensor(" not in text and len(text) < 200_000
 
 
-def test_json_holds_all_but_tensors(path, capsys):
+def test_json_contains_all_but_tensors(path, capsys):
     main(["inspect-checkpoint", "--checkpoint", str(path), "--json"])
     found = json.loads(capsys.readouterr().out)
     state = torch.load(path, weights_only=True)
     assert found.keys() == state.keys()
-    assert found["settings"] == json.loads(json.dumps(state["settings"]))
+    assert found["recipe"] == json.loads(json.dumps(state["recipe"]))
     name, layer = next(iter(state["network"].items()))
     assert found["network"][name] == {"shape": list(layer.shape), "dtype": "float32"}
 
@@ -42,12 +42,12 @@ def test_json_holds_all_but_tensors(path, capsys):
 @pytest.mark.parametrize(
     ("key", "value", "kind", "expected"),
     [
-        ("device", "gpu", "str", "gpu"),
-        ("settings.resources.num_workers", "3", "int", 3),
-        ("settings.training.learning_rate", "0.5", "float", 0.5),
-        ("settings.training.freeze_batch_norm", "true", "bool", True),
-        ("settings.augmentation.scale", "[1, 2]", "json", [1, 2]),
-        ("info.classes.0.name", "street", "str", "street"),
+        ("resources.device", "gpu", "str", "gpu"),
+        ("resources.num_workers", "3", "int", 3),
+        ("recipe.training.learning_rate", "0.5", "float", 0.5),
+        ("recipe.training.freeze_batch_norm", "true", "bool", True),
+        ("recipe.augmentation.scale", "[1, 2]", "json", [1, 2]),
+        ("data.classes.0.name", "street", "str", "street"),
     ],
 )
 def test_edit_changes_one_entry_and_keeps_the_old_file(path, key, value, kind, expected):
@@ -60,16 +60,23 @@ def test_edit_changes_one_entry_and_keeps_the_old_file(path, key, value, kind, e
     assert path.with_name("test.checkpoint.bak").read_bytes() == before
 
 
+def test_device_stands_for_that_of_the_resources(path):
+    """As the original implementation's example call names it."""
+    edit(path, "--key", "device", "--value", "gpu")
+    state = torch.load(path, weights_only=True)
+    assert state["resources"]["device"] == "gpu" and "device" not in state
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["devise", "cpu"], "no key 'devise'; did you mean 'device'"),
-        (["settings.lost.w1", "1"], "no key 'settings.lost'; did you mean 'settings.loss'"),
-        (["network", "1"], "'network' holds tensors"),
-        (["random.torch", "1"], "'random.torch' holds tensors"),
+        (["resource", "cpu"], "no key 'resource'; did you mean 'resources'"),
+        (["recipe.lost.w1", "1"], "no key 'recipe.lost'; did you mean 'recipe.loss'"),
+        (["network", "1"], "'network' contains tensors"),
+        (["random.torch", "1"], "'random.torch' contains tensors"),
         (["device", "tpu"], "device: input should be 'auto', 'cpu' or 'gpu'"),
-        (["settings.training.epochs", "0", "--typeof", "int"], "training.epochs"),
-        (["info.stage", "9", "--typeof", "int"], "stage"),
+        (["recipe.training.epochs", "0", "--typeof", "int"], "training.epochs"),
+        (["recipe.stage", "9", "--typeof", "int"], "stage"),
     ],
 )
 def test_edit_that_cannot_be_changes_nothing(path, arguments, message):
@@ -87,7 +94,7 @@ def test_value_of_another_type_is_wrong_usage(path, capsys, value, kind):
     with pytest.raises(SystemExit) as exit_:
         edit(path, "--key", "device", "--value", value, "--typeof", kind)
     assert exit_.value.code == 2
-    assert f"is no {kind}" in capsys.readouterr().err
+    assert f"expected {kind}" in capsys.readouterr().err
 
 
 def test_a_new_key_needs_add(path):
@@ -104,13 +111,13 @@ def test_checkpoint_is_pruned_like_weights(path, tmp_path):
     assert layers and not any(name.startswith("sisr") for name in layers)
     assert all(torch.equal(state["network"][name], layer) for name, layer in layers.items())
     assert pruned["scores"] == pytest.approx(
-        {k[4:]: v for k, v in state["history"][-1].items() if k.startswith("val_")}
+        {k[4:]: v for k, v in state["progress"]["history"][-1].items() if k.startswith("val_")}
     )
 
 
 def test_description_and_id_are_kept(trained, prepared, tmp_path, capsys):
-    config = json.dumps(torch.load(trained[1] / "checkpoints/epoch2.checkpoint", weights_only=True)
-                        ["settings"])  # fmt: skip
+    recipe = torch.load(trained[1] / "checkpoints/epoch2.checkpoint", weights_only=True)["recipe"]
+    config = json.dumps({key: value for key, value in recipe.items() if key != "stage"})
     main(["train", "--stage", "1", "--data", str(prepared), "--config", config, "--epochs", "1",
           "--output", str(tmp_path), "--description", "Stage 1 training", "--device", "cpu",
           "--experiment-id", "e7"])  # fmt: skip

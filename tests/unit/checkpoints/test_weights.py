@@ -5,17 +5,18 @@ import random
 import pytest
 import torch
 
-from dsrl.checkpoints.weights import (
-    Weights,
-    build_network,
-    load_layers,
-    load_weights,
-    prune,
-    save,
-    save_weights,
-)
+from dsrl.checkpoints.format import write
+from dsrl.checkpoints.network import load_layers, load_network
+from dsrl.checkpoints.weights import Weights, load_weights, prune, save_weights
 from dsrl.config.sections import Model
 from dsrl.models.dsrl import DSRL
+
+
+def build(weights: Weights, stage: int = 1) -> DSRL:
+    """A network of `stage` with the layers of `weights`, in eval mode."""
+    network = DSRL(weights.info.model, len(weights.info.classes), stage)
+    load_layers(network, weights, "test")
+    return network.eval()
 
 
 def refused(path, error=ValueError) -> str:
@@ -46,7 +47,7 @@ def test_round_trip(make_weights, tmp_path, stage):
     )
 
 
-def test_what_is_no_file_of_pytorch_is_refused(tmp_path):
+def test_what_is_not_a_pytorch_file_is_refused(tmp_path):
     path = tmp_path / "w.weights"
     generator = random.Random(0)
     texts = [b"hello", b"kind: weights\n", b"\x80\x02}", b"PK\x03\x04", b"\x89PNG\r\n\x1a\n"]
@@ -61,23 +62,55 @@ def test_a_missing_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("content", [{"kind": "other"}, {}, {"state_dict": {}}])
 def test_another_kind_of_file_is_refused(tmp_path, content):
-    save(tmp_path / "w.weights", content)
+    write(tmp_path / "w.weights", content)
     assert "not a weights or checkpoint file" in refused(tmp_path / "w.weights")
 
 
 def test_another_version_is_refused(make_weights, tmp_path):
-    save(tmp_path / "w.weights", {**make_weights(1).info.model_dump(mode="json"), "format": 2})
-    assert "is of format 2, written by another version" in refused(tmp_path / "w.weights")
+    path = tmp_path / "w.weights"
+    info = make_weights(1).info.model_dump(mode="json")
+    write(path, {**info, "kind": "weights", "format": 9})
+    assert "a weights of format 9, but this version of dsrl reads format 1" in refused(path)
+
+
+def test_a_checkpoint_of_the_first_format_is_refused_with_the_way_out(tmp_path):
+    path = tmp_path / "epoch1.checkpoint"
+    write(path, {"kind": "checkpoint", "format": 1, "info": {}, "settings": {}, "network": {}})
+    assert "use the version that wrote it, or train again" in refused(path)
+
+
+def test_weights_of_the_first_format_are_read(make_weights, tmp_path):
+    """As they were written before there was a recipe; the entries have not changed since."""
+    weights = make_weights(1)
+    info = {
+        "kind": "weights",
+        "format": 1,
+        "stage": 1,
+        "layers": "all",
+        "model": weights.info.model.model_dump(mode="json"),
+        "dataset": "demo",
+        "classes": [c.model_dump(mode="json") for c in weights.info.classes],
+        "mean": list(weights.info.mean),
+        "std": list(weights.info.std),
+        "input_size": [32, 64],
+        "epoch": 1,
+        "scores": {},
+        "experiment_id": "",
+        "description": "",
+    }
+    write(tmp_path / "w.weights", {**info, "state_dict": dict(weights.layers)})
+    assert load_weights(tmp_path / "w.weights").info == weights.info
 
 
 def test_a_bare_tensor_is_refused(tmp_path):
     torch.save(torch.zeros(3), tmp_path / "w.weights")
-    assert "holds a Tensor, not a dictionary" in refused(tmp_path / "w.weights")
+    assert "contains a Tensor, not a dictionary" in refused(tmp_path / "w.weights")
 
 
 def test_what_the_file_says_of_itself_is_checked(make_weights, tmp_path):
     info = make_weights(1).info.model_dump(mode="json")
-    save(tmp_path / "w.weights", {**info, "stage": 4, "state_dict": {}})
+    head = {"kind": "weights", "format": 1}
+    write(tmp_path / "w.weights", {**head, **info, "stage": 4, "state_dict": {}})
     assert "stage" in refused(tmp_path / "w.weights")
 
 
@@ -91,10 +124,7 @@ def test_pruning_keeps_exactly_the_layers_of_stage_1(make_weights, stage):
     assert pruned.info.layers == "inference" and pruned.info.stage == stage
     images = torch.randn(1, 3, 32, 64)
     with torch.no_grad():
-        assert torch.equal(
-            build_network(pruned, "test")(images).logits,
-            build_network(weights, "test", stage)(images).logits,
-        )
+        assert torch.equal(build(pruned)(images).logits, build(weights, stage)(images).logits)
     assert same_layers(dict(prune(pruned, "test").layers), dict(pruned.layers))
 
 
@@ -113,8 +143,7 @@ def test_a_stage_takes_over_the_layers_of_the_one_before_and_no_others(make_weig
 
 def test_pruned_weights_start_a_later_stage_with_its_branches_new(make_weights):
     pruned = prune(make_weights(3), "test")
-    network = build_network(pruned, "test", stage=3)
-    layers = network.state_dict()
+    layers = build(pruned, stage=3).state_dict()
     assert all(torch.equal(layers[name], layer) for name, layer in pruned.layers.items())
 
 
@@ -131,7 +160,7 @@ def test_pruned_weights_start_a_later_stage_with_its_branches_new(make_weights):
 def test_weights_of_another_network_are_refused(make_weights, model, classes):
     weights = make_weights(1, num_classes=5)
     settings = Model(**{**weights.info.model.model_dump(), **model})
-    with pytest.raises(ValueError, match=r"^some\.weights: layer '.*(differ|another architecture)"):
+    with pytest.raises(ValueError, match=r"^some\.weights: layer '.*(differ|architecture differs)"):
         load_layers(DSRL(settings, classes, 2), weights, "some.weights")
 
 
@@ -148,5 +177,23 @@ def test_a_missing_layer_is_named(make_weights):
     layers = {k: v for k, v in weights.layers.items() if k != "sisr_head.conv.bias"}
     broken = Weights(weights.info, layers)
     with pytest.raises(ValueError, match=r"'sisr_head\.conv\.bias' is missing"):
-        build_network(broken, "test", stage=3)
-    build_network(broken, "test", stage=1)  # does without
+        build(broken, stage=3)
+    build(broken, stage=1)  # needs no such layer
+
+
+def test_weights_without_a_part_are_not_pruned(make_weights):
+    weights = make_weights(2)
+    layers = {k: v for k, v in weights.layers.items() if not k.startswith("sssr_head")}
+    with pytest.raises(ValueError, match=r"some\.weights: has no layers of 'sssr_head'"):
+        prune(Weights(weights.info, layers), "some.weights")
+
+
+def test_a_network_is_loaded_ready_for_inference(make_weights, tmp_path):
+    weights = make_weights(3)
+    save_weights(tmp_path / "w.weights", weights)
+    network, transform, info = load_network(tmp_path / "w.weights", torch.device("cpu"))
+    assert info == weights.info and transform.input_size == info.input_size
+    assert not network.training and network.stage == 1
+    images = torch.randn(1, 3, 32, 64)
+    with torch.no_grad():
+        assert torch.equal(network(images).logits, build(weights, stage=3)(images).logits)

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from dsrl.config.sections import Training
-from dsrl.config.settings import Settings, read_settings, section_of
+from dsrl.config.settings import Config, Recipe, Settings, read_runs, read_settings, section_of
 from dsrl.config.strict import Strict
 
 SECTIONS = {
@@ -86,9 +86,9 @@ def test_broken_inline_yaml_is_refused_in_one_line(text):
 
 def test_names_of_settings_are_unique_over_the_sections():
     names = Counter(key for model in SECTIONS.values() for key in model.model_fields)
-    names.update(list(Settings.model_fields))
+    names.update(list(Config.model_fields))
     assert [name for name, count in names.items() if count > 1] == []
-    assert section_of().keys() | Settings.model_fields.keys() == names.keys()
+    assert section_of().keys() | Config.model_fields.keys() == names.keys()
 
 
 def test_a_setting_may_stand_without_its_section():
@@ -110,40 +110,40 @@ def test_sources_are_equivalent(tmp_path):
 
 def test_a_stage_overrides_training_for_itself_alone():
     settings = read_settings({"epochs": 9, "stages": {"3": {"epochs": 4, "learning_rate": 0.5}}})
-    assert [settings.training_of(stage).epochs for stage in (1, 2, 3)] == [9, 9, 4]
-    assert settings.training_of(3).learning_rate == 0.5
-    assert settings.training_of(2) == settings.training
-    assert settings.for_stage(1) == read_settings({"epochs": 9}).for_stage(1)
-    assert settings.for_stage(3)["training"]["epochs"] == 4
+    assert [settings.recipe(stage).training.epochs for stage in (1, 2, 3)] == [9, 9, 4]
+    assert settings.recipe(3).training.learning_rate == 0.5
+    assert settings.recipe(2).training == settings.training
+    assert settings.recipe(1) == read_settings({"epochs": 9}).recipe(1)
+    assert settings.recipe(3).model_dump()["training"]["epochs"] == 4
 
 
-# What may change without stage k being trained again; anything else must change `for_stage(k)`.
+# The first stage whose weights depend on a setting, where it is not stage 1. Anything else must be
+# in the recipe of every stage.
 USED_FROM = {("loss", "w1"): 2, ("training", "init"): 2} | {
     ("loss", key): 3 for key in ("w2", "fa_stride", "fa_detach")
 }
 NEVER_USED = {
-    ("experiment",),
-    ("data", "dataset"),
+    ("data", "dataset"),  # checksums identify the data
     ("data", "prepared_size"),
     ("model", "width_scale"),  # by the default network
-    ("stages",),
 }
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_for_stage_holds_what_the_stage_depends_on_and_no_more(stage):
+def test_a_recipe_is_what_the_stage_depends_on_and_no_more(stage):
     expected = {
         (section, key)
         for section in ("data", "model", "training", "loss", "augmentation")
         for key in SECTIONS[section].model_fields
         if USED_FROM.get((section, key), 1) <= stage
-    }
-    expected = (expected | {("seed",)}) - NEVER_USED
-    assert leaves(Settings().for_stage(stage)) == expected
+    } - NEVER_USED
+    expected -= {("data", "input_size")}
+    expected |= {("input_size",), ("seed",), ("stage",)}
+    assert leaves(Settings().recipe(stage).model_dump()) == expected
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_for_stage_is_a_config_that_trains_the_same_stage(stage):
+def test_a_recipe_is_a_config_that_trains_the_same_stage(stage):
     settings = read_settings(
         {
             "seed": 7,
@@ -157,9 +157,11 @@ def test_for_stage_is_a_config_that_trains_the_same_stage(stage):
             "stages": {stage: {"epochs": 5, "init": "encoder"}},
         }
     )
-    part = settings.for_stage(stage)
-    assert read_settings(json.dumps(part)).for_stage(stage) == part
-    assert json.loads(json.dumps(part)) == part
+    dump = settings.recipe(stage).model_dump_json(exclude={"stage"})
+    assert read_settings(dump).recipe(stage).model_dump_json(exclude={"stage"}) == dump
+    recipe = settings.recipe(stage)
+    kept = Recipe.model_validate(json.loads(recipe.model_dump_json()))
+    assert kept.model_dump() == recipe.model_dump()
 
 
 def test_settings_cannot_be_changed_once_read():
@@ -180,29 +182,27 @@ def test_every_default_may_be_written_as_text() -> None:
 
 def test_without_experiments_there_is_one_run() -> None:
     settings = read_settings({"experiment": "mine", "seed": 3})
-    assert settings.runs() == {"mine": settings}
+    assert read_runs({"experiment": "mine", "seed": 3}) == {"mine": settings}
 
 
 def test_experiments_and_seeds_make_runs() -> None:
     """Overrides reach into sections, with or without naming them, and leave their neighbours."""
-    settings = read_settings(
+    runs = read_runs(
         {
             "w1": 0.3,
             "experiments": {"small": {"input_size": [64, 128]}, "plain": {"loss": {"w2": 0}}},
             "seeds": [0, 7],
         }
     )
-    runs = settings.runs()
     assert list(runs) == ["small/seed0", "small/seed7", "plain/seed0", "plain/seed7"]
     small, plain = runs["small/seed7"], runs["plain/seed0"]
     assert (small.experiment, small.seed, small.data.input_size) == ("small", 7, (64, 128))
     assert (plain.experiment, plain.seed, plain.loss.w1, plain.loss.w2) == ("plain", 0, 0.3, 0)
-    assert small.loss == settings.loss and plain.data == settings.data
-    assert not small.experiments and not small.seeds
+    assert small.loss.w1 == 0.3 and plain.data == Settings().data
 
 
 def test_an_experiment_may_have_its_own_seed() -> None:
-    runs = read_settings({"seed": 1, "experiments": {"a": {}, "b": {"seed": 5}}}).runs()
+    runs = read_runs({"seed": 1, "experiments": {"a": {}, "b": {"seed": 5}}})
     assert {name: run.seed for name, run in runs.items()} == {"a": 1, "b": 5}
 
 
@@ -215,11 +215,16 @@ def test_an_experiment_may_have_its_own_seed() -> None:
         ({"experiments": {"a": {"seeds": [1]}}}, "experiments.a: 'seeds' is the same for all"),
         ({"experiments": {"../a": {}}}, "experiments.../a"),
         ({"experiments": {"a": {"loss": 3}}}, "experiments.a: loss: "),
-        ({"seeds": [1, 1]}, "seeds: [1, 1] names one of them twice"),
+        ({"seeds": [1, 1]}, "seeds: [1, 1] contains duplicates"),
         ({"seeds": [-1]}, "seeds.0: "),
     ],
 )
 def test_faults_of_experiments_are_named(values, message) -> None:
     with pytest.raises(ValueError) as fault:
-        read_settings(values)
+        read_runs(values)
     assert message in str(fault.value) and "\n" not in str(fault.value)
+
+
+def test_a_single_run_is_not_read_from_several_experiments() -> None:
+    assert "several experiments" in refused({"experiments": {"a": {}}})
+    assert read_settings({"seeds": [3, 4], "seed": 2}).seed == 2
