@@ -29,7 +29,7 @@ size plus the upsampler, and predicts at the size of the second row.
 
 def build(settings: Settings, upsampler: str, stage: int) -> DSRL:
     """A network on the meta device, which has shapes only."""
-    model = settings.model.model_copy(update={"upsampler": upsampler, "pretrained": False})
+    model = settings.model.model_copy(update={"upsampler": upsampler})
     classes = len(load_description(settings.data.dataset).classes)
     with torch.device("meta"):
         return DSRL(model, classes, stage)

@@ -45,8 +45,7 @@ class Stage:
         self.settings, self.device = settings, device
         classes = len(load_description(settings.data.dataset).classes)
         size, doubled = settings.data.input_size, settings.data.output_size
-        model = settings.model.model_copy(update={"pretrained": False})
-        network = DSRL(model, classes, stage).to(device, memory_format=torch.channels_last)
+        network = DSRL(settings.model, classes, stage).to(device, memory_format=torch.channels_last)
         self.network = network.train()
         self.optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9)
         images = torch.randn(batch, 3, *size, device=device)

@@ -64,7 +64,6 @@ def describe(model: Model, classes: int, input_size: tuple[int, int], stages: Se
         input_size: height and width of the input.
     """
     with torch.device("meta"):
-        model = model.model_copy(update={"pretrained": False})
         networks = {stage: DSRL(model, classes, stage) for stage in stages}
     height, width = input_size
     lines = [*_layers(networks[stages[-1]]), ""]

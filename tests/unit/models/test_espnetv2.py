@@ -182,11 +182,13 @@ def test_there_are_no_pretrained_weights():
 
 
 def test_settings_of_another_network_are_no_reason_to_train_again():
-    deeplab = read_settings({"network": "deeplabv3plus"}).for_stage(1)
-    assert deeplab == read_settings({"width_scale": 1.0}).for_stage(1)
-    own = read_settings({"network": "espnetv2"}).for_stage(1)
-    assert own == read_settings({"network": "espnetv2", "encoder": "other"}).for_stage(1)
-    assert own != read_settings({"network": "espnetv2", "width_scale": 1.0}).for_stage(1)
+    def recipe(**settings: object) -> dict:
+        return read_settings(settings).recipe(1).model_dump()
+
+    assert recipe(network="deeplabv3plus") == recipe(width_scale=1.0)
+    own = recipe(network="espnetv2")
+    assert own == recipe(network="espnetv2", encoder="other")
+    assert own != recipe(network="espnetv2", width_scale=1.0)
 
 
 def test_documented_costs_are_counted_ones(capsys):
