@@ -15,8 +15,8 @@ misspelt key is an error that names the nearest valid one. `--configfile FILE` r
 `config.yaml`, the demo; `--config` changes single values, with or without their section. The target
 comes first:
 
-    snakemake --cores 8 results/benchmark.txt --config w2=0.5
-    snakemake --cores 8 results/benchmark.txt --configfile config/camvid.yaml --config 'stages={3: {epochs: 100}}'
+    snakemake --cores 8 results/benchmark.txt --configfile config/camvid.yaml --config w2=0.5
+    snakemake --cores 8 results/benchmark.txt --config 'stages={3: {epochs: 100}}'
 
 Only what depends on a changed key is recomputed: `w2`, say, belongs to stage 3, `report` to the
 figures, and `resources` to nothing.
@@ -34,11 +34,14 @@ What most people change:
 
 | key | meaning |
 |---|---|
-| `data: {dataset, input_size}` | the training data, and the size of the network's input; the output is twice that |
-| `model: {encoder, output_stride}` | any [timm](https://github.com/huggingface/pytorch-image-models) encoder that supports `features_only` |
-| `training: {epochs, batch_size, learning_rate}` | of each stage; `stages: {3: {epochs: 50}}` overrides it for one |
-| `training: {init: encoder}` | trains each stage from scratch instead of from the one before, so that the rows can be compared at equal training |
-| `loss: {w1, w2}` | weights of super-resolution (0.1) and feature affinity (1.0) |
+| `data: {dataset, input_size}` | training data, and height and width of the network's input |
+| `model: {encoder, output_stride}` | any [timm] encoder that supports `features_only` |
+| `training: {epochs, batch_size, learning_rate}` | of each stage |
+| `stages: {3: {epochs: 50}}` | the same for one stage |
+| `training: {init: encoder}` | train each stage from scratch, to compare them at equal training |
+| `loss: {w1, w2}` | weights of super-resolution and feature affinity |
+
+[timm]: https://github.com/huggingface/pytorch-image-models
 
 **Several experiments and seeds** fit into one config; `sweep.yaml` has four input sizes and three
 seeds. They share what they can, and the table shows mean ± standard deviation over the seeds:
@@ -50,8 +53,8 @@ experiments:                      # a name, and what it changes in this config
 seeds: [0, 1, 2]
 ```
 
-`make docs` writes this page and `workflow/schemas/config.schema.json` from `dsrl/config/settings.py`
-and `dsrl/config/sections.py`.
+`make docs` writes this page and `workflow/schemas/config.schema.json` from
+`dsrl/config/settings.py` and `dsrl/config/sections.py`.
 """
 
 
