@@ -10,9 +10,9 @@ PACKAGE = Path(dsrl.__file__).parent
 
 
 def code_of(command):
-    """A fingerprint of the modules that `dsrl <command>` uses; empty unless `track_code` is set.
+    """Fingerprint of the modules that `dsrl <command>` uses; empty unless `track_code` is set.
 
-    It is taken from the syntax trees, in which comments and layout do not stand.
+    Computed from syntax trees, which contain no comments and no layout.
     """
     if not SETTINGS.track_code:
         return ""
@@ -25,7 +25,7 @@ def code_of(command):
 
 
 def fingerprint(paths):
-    """Of these modules and all that they import, directly or not."""
+    """Fingerprint of these modules and all their imports, direct or not."""
     found, left = set(), set(paths)
     while left:
         path = left.pop()
@@ -36,7 +36,7 @@ def fingerprint(paths):
 
 
 def modules_in(tree):
-    """The files of this package that the imports anywhere in a syntax tree name."""
+    """Files of this package that a syntax tree imports, at any place."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
