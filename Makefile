@@ -15,7 +15,7 @@ benchmark: .venv/installed ## run the demo to results/benchmark.txt
 test: lint ## lint, then run the tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
-slow: .venv/installed ## run the tests that take minutes, such as that of Slurm
+slow: .venv/installed ## run the tests that take minutes, such as those on Slurm
 	$(BIN)/python -m pytest -m slow -rs --numprocesses auto --dist loadfile
 
 lint: .venv/installed ## check style, types and the workflow
@@ -34,13 +34,13 @@ format: .venv/installed ## rewrite the sources in the project's style
 docs: .venv/installed ## write config/README.md and the config's JSON schema
 	$(BIN)/python workflow/scripts/config_docs.py
 
-rulegraph: .venv/installed ## draw docs/rulegraph.svg; wants graphviz
+rulegraph: .venv/installed ## draw docs/rulegraph.svg (needs graphviz)
 	$(BIN)/snakemake --cores 1 --rulegraph | dot -Grankdir=LR -Tsvg -o docs/rulegraph.svg
 
-clean: ## remove the environment and what a run made; archives and results stay
+clean: ## remove the environment, caches and prepared data; keep archives and results
 	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/raw data/prepared
 
-# venv and pip only fetch uv; uv then installs the lock, four times faster than pip would.
+# venv and pip only install uv; uv then installs the lock, four times faster than pip.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"

@@ -5,14 +5,14 @@ from snakemake.utils import min_version
 min_version("9.19")
 
 
-# A config file given on the command line stands alone; it does not add to the demo's.
+# A config file on the command line replaces the demo's instead of extending it.
 if not workflow.overwrite_configfiles:
 
     configfile: "config/config.yaml"
 
 
-# An Apptainer image of the locked environment, for `--software-deployment-method apptainer`; without
-# that option jobs run in the environment that Snakemake runs in.
+# Apptainer image of the locked environment, for `--software-deployment-method apptainer`. Without
+# that option, jobs run in the environment of Snakemake.
 container: "docker/dsrl.sif"
 
 

@@ -58,7 +58,7 @@ def main() -> None:
         print(row(part, *cost))
     print(row("**this implementation**", *total))
     print(row("bias of the prediction, half a multiply-add each", 0, bias))
-    print(row("PReLU that the authors' strided EESPs hold but never apply", idle, 0))
+    print(row("PReLU that the authors' strided EESPs contain but never apply", idle, 0))
     print(row("**counted as the authors do**", total[0] + idle, total[1] + bias))
     print("| " + " | ".join(PUBLISHED) + " |")
     for kind in ("transposed", "pixel_shuffle", "bilinear"):

@@ -18,10 +18,10 @@ INTRODUCTION = """\
 # What the networks cost
 
 Parameters and forward GFLOPs for one image, by PyTorch's counter: convolutions and matrix products,
-a multiply-add as two. The base network is encoder, decoder and prediction layer, its output resized
-bilinearly. Feature affinity is not a part of the network: its matrix products, forward and both
-gradients together, are in brackets. Pruned, DSRL costs what the base network costs at the *small*
-size plus the upsampler, and predicts at the size of the second row.
+a multiply-add as two. The base network is encoder, decoder and prediction layer; its output is
+resized bilinearly. Feature affinity is not part of the network: its matrix products, forward and
+both gradients together, are in brackets. Pruned, DSRL costs as much as the base network at the
+*small* size plus the upsampler, and predicts at the size of the second row.
 
 `python benchmarks/network_cost.py` prints this page.
 """

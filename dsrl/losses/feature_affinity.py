@@ -10,11 +10,11 @@ With G = sign(D), which is symmetric as D is, the gradients are
 
     dL/da_i = 2/N^2 sum_j G_ij a_j        dL/dr_i = -2/N^2 sum_j G_ij r_j.
 
-So a tile of D is all that is needed at a time to add to the loss and to both gradients, and the
-tiles above the diagonal give those below. D_IJ = A_I A_J^T - R_I R_J^T adds to the loss; with
-x_i = (a_i, r_i), G_IJ X_J adds to the gradients of rows I, and G_IJ^T X_I to those of rows J. The
-two products of a tile are rounded alike, so that FA(x, x) is exactly 0. The loss and the gradients
-are ready after the forward pass; backward only scales. No N x N tensor exists at any time.
+So one tile of D at a time is enough to accumulate the loss and both gradients, and the tiles above
+the diagonal give those below. D_IJ = A_I A_J^T - R_I R_J^T adds to the loss. With
+x_i = (a_i, r_i), G_IJ X_J adds to the gradients of rows I, and G_IJ^T X_I to those of rows J. Both
+products of a tile round alike, so FA(x, x) is exactly 0. The forward pass computes the
+loss and the gradients; backward only scales. No N x N tensor ever exists.
 """
 
 import warnings
@@ -27,9 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-EPSILON = 1e-6  # shortest length that a feature vector is divided by
+EPSILON = 1e-6  # smallest norm that a feature vector is divided by
 TILE = 512  # rows of a tile: 1 MiB of float32 fits the second-level cache of current CPUs
-GPU_TILE = 4096  # where there is no Triton, or features are too wide for it: much work at a time
+GPU_TILE = 4096  # without Triton, or for features too wide for it: large products
 
 
 def feature_affinity_loss(
@@ -41,16 +41,16 @@ def feature_affinity_loss(
         segmentation_features: (B, C, H, W), floating point.
         super_resolution_features: (B, C', H, W); C' may differ from C.
 
-    Features are divided by their L2 norm over channels, or by EPSILON where that is larger, so
-    that a zero vector is similar to nothing and has a finite gradient. A side that requires no
-    gradient costs none. Computed in float32, also under autocast, and in float64 for float64.
+    Features are divided by their L2 norm over channels, at least EPSILON, so that a zero vector is
+    similar to nothing and has a finite gradient. A side that requires no gradient costs none.
+    Computed in float32, also under autocast; in float64 for float64 inputs.
 
     Returns:
         A scalar, float32 (float64 for float64 inputs), differentiable once.
 
     Raises:
-        ValueError: the maps are not both four-dimensional, or differ in batch, height or width.
-        RuntimeError: on a second backward through the gradient.
+        ValueError: a map is not four-dimensional, or they differ in batch, height or width.
+        RuntimeError: on a second backward pass through the gradient.
     """
     a, r = segmentation_features, super_resolution_features
     if a.ndim != 4 or r.ndim != 4 or a.shape[0] != r.shape[0] or a.shape[2:] != r.shape[2:]:
@@ -63,7 +63,7 @@ def feature_affinity_loss(
         a, r = (
             F.normalize(x.to(dtype).flatten(2).transpose(1, 2), dim=2, eps=EPSILON) for x in (a, r)
         )
-        # On CUDA, maps that autocast left in bfloat16 are compared in it; sums are float32.
+        # On CUDA, bfloat16 maps (from autocast) are compared in bfloat16; sums are float32.
         half = segmentation_features.dtype == super_resolution_features.dtype == torch.bfloat16
         loss: Tensor = _FeatureAffinity.apply(a, r, half)
     return loss
@@ -85,7 +85,7 @@ class _FeatureAffinity(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         if torch.is_grad_enabled():
-            # The result depends on a and r even where `grad` depends on nothing.
+            # The result depends on a and r even if `grad` depends on nothing.
             grad = grad.detach().requires_grad_()
         return *_scaled(ctx, grad), None
 
@@ -98,7 +98,7 @@ def _scaled(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
 
 @cache
 def _triton_form() -> ModuleType | None:
-    """The CUDA kernel; None where Triton is missing, or what it compiles its launcher with."""
+    """The CUDA kernel; None without Triton or the compiler that its launcher needs."""
     try:
         from triton.runtime import driver
 
@@ -119,7 +119,7 @@ def tiled(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed."""
     batch, n, channels = a.shape
-    # The features whose gradient is wanted: both sides', one side's, or none.
+    # The features that need a gradient: both sides', one side's, or none.
     x = torch.cat([a if needs_a else a[..., :0], r if needs_r else r[..., :0]], dim=2)
     grad = torch.zeros_like(x)
     total = torch.zeros((), dtype=a.dtype, device=a.device)
@@ -131,7 +131,7 @@ def tiled(
                 columns = slice(j, j + tile)
                 difference = a[b, rows] @ a[b, columns].T
                 difference -= r[b, rows] @ r[b, columns].T
-                # Tiles beside the diagonal stand for their mirror images too.
+                # Off-diagonal tiles also count for their mirror images.
                 total += difference.abs().sum() * (1 if i == j else 2)
                 if needs_a or needs_r:
                     sign = difference.sign_()

@@ -1,17 +1,17 @@
 """Feature affinity as one Triton kernel, for CUDA; notation as in `feature_affinity`.
 
-One program owns the rows I of one image: it keeps a_I and r_I on the chip and walks over all blocks
-of columns J, as FlashAttention walks over keys. For each it forms the tile
+One program owns the rows I of one image: it keeps a_I and r_I on the chip and loops over all blocks
+of columns J, as FlashAttention loops over keys. For each it computes the tile
 
     D_IJ = A_I A_J^T - R_I R_J^T,    G_IJ = sign(D_IJ),
 
-adds |D_IJ| to its share of the loss, and G_IJ A_J and -G_IJ R_J to the gradients of its rows. A
-program writes its own rows only, so there are no atomics and the result is deterministic; in turn
-the symmetry of D is not used. Forward and both gradients are 4 B N^2 (C + C') floating-point
-operations in matrix products, and each tile is used on the chip where it is made, so memory traffic
-is B N (C + C') times the number of row blocks, and the kernel is bound by the matrix units.
+and adds |D_IJ| to its share of the loss, G_IJ A_J and -G_IJ R_J to the gradients of its rows. A
+program writes its own rows only, so there are no atomics and the result is deterministic; the price
+is that the symmetry of D is not used. Forward and both gradients take 4 B N^2 (C + C')
+floating-point operations in matrix products. Tiles never leave the chip, so memory traffic is
+B N (C + C') times the number of row blocks, and the kernel is bound by the matrix units.
 
-Rows and channels beyond the end are loaded as zeros: then D is 0 there, and so is its sign.
+Rows and channels beyond the end are loaded as zeros, so D and its sign are 0 there.
 """
 
 import torch
@@ -20,11 +20,11 @@ import triton.language as tl
 from torch import Tensor
 from triton.runtime.errors import OutOfResources
 
-# Of both sides together, padded: the sums of more do not fit into the registers.
+# Of both sides together, padded; the sums of more do not fit into the registers.
 MAX_CHANNELS = {torch.float32: 256, torch.bfloat16: 512}
-# Rows and columns of a tile and stages of its pipeline, the fastest first. What shared memory a
-# tile needs depends on the GPU's generation too, so that the first that can be launched is taken;
-# the last fits into the 99 KiB of consumer GPUs. Products in three of TF32 hold more in registers.
+# Rows and columns of a tile and stages of its pipeline, the fastest first. The shared memory that a
+# tile needs also depends on the GPU generation, so the first that can be launched is used; the last
+# fits into the 99 KiB of consumer GPUs. Products in 3xTF32 need more registers.
 TILINGS = {
     torch.float32: ((32, 32, 1), (16, 32, 1)),
     torch.bfloat16: ((64, 64, 2), (64, 32, 2), (32, 32, 1)),
@@ -85,13 +85,13 @@ def fused(
     """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed.
 
     Args:
-        a, r: of one dtype, float32 or bfloat16. Products of float32 are split in three of TF32,
-            which loses next to nothing; sums are float32 in either case.
+        a, r: of one dtype, float32 or bfloat16. Products of float32 are computed as 3xTF32,
+            which loses almost no precision; sums are float32 in either case.
 
     Returns:
-        The loss, float32, and gradients, float32. None where this GPU cannot take the features:
-        they are float64, have too many channels, it is older than Ampere or none of NVIDIA's, or no
-        tile fits into its shared memory.
+        The loss and the gradients, float32. None if the kernel cannot be used: the features are
+        float64 or have too many channels, the GPU is older than Ampere or not NVIDIA's, or no tile
+        fits into its shared memory.
     """
     if width(a) + width(r) > MAX_CHANNELS.get(a.dtype, 0):
         return None
@@ -123,10 +123,10 @@ def fused(
 
 
 def width(features: Tensor) -> int:
-    """Channels, padded to what the matrix units take: a power of two, 16 at least."""
+    """Channels, padded for the matrix units: a power of two, at least 16."""
     return max(16, triton.next_power_of_2(features.shape[2]))
 
 
 def precision(dtype: torch.dtype) -> str:
-    """How products of this dtype are formed; bfloat16 has one way, whatever this says."""
+    """Triton's `input_precision` for products of this dtype; it has no effect on bfloat16."""
     return "tf32x3" if dtype == torch.float32 else "tf32"

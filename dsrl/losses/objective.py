@@ -1,4 +1,4 @@
-"""L = L_ce + w1 L_mse + w2 L_fa: the stages' objectives (paper, Eq. 5)."""
+"""L = L_ce + w1 L_mse + w2 L_fa: the objectives of the stages (paper, Eq. 5)."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from dsrl.models.dsrl import DSRLOutput
 
 
 class Losses(NamedTuple):
-    """Scalars, float32; those of branches that the stage lacks are zero."""
+    """Scalars, float32; zero for branches that the stage does not have."""
 
     total: Tensor
     cross_entropy: Tensor
@@ -22,14 +22,14 @@ class Losses(NamedTuple):
 
 
 def objective(output: DSRLOutput, labels: Tensor, images: Tensor, weights: Loss) -> Losses:
-    """The loss of whichever stage `output` comes from.
+    """The loss of the stage that `output` comes from.
 
     Args:
-        output: of the network in training mode.
-        labels: (B, 2H, 2W), int64 train ids, IGNORE_INDEX where nothing is learnt.
-        images: (B, 3, 2H, 2W), float32, the images at twice the input size, normalised with the
-            mean and standard deviation of the data set as the input is, so that the mean squared
-            error is in units of the images' variance. The paper does not say which scale it used.
+        output: output of the network in training mode.
+        labels: (B, 2H, 2W), int64 train ids; IGNORE_INDEX for unlabelled pixels.
+        images: (B, 3, 2H, 2W), float32, the images at twice the input size, normalised like the
+            input, with the mean and standard deviation of the data set, so that the mean squared
+            error is in units of the images' variance. The paper does not say which scale it uses.
         weights: the `loss` section of a config.
     """
     cross_entropy = mean_cross_entropy(output.logits, labels)
@@ -50,18 +50,18 @@ def objective(output: DSRLOutput, labels: Tensor, images: Tensor, weights: Loss)
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross entropy over the labelled pixels; 0, not NaN, where there is none.
+    """Mean cross entropy over the labelled pixels; 0, not NaN, if there are none.
 
     Args:
         logits: (B, C, H, W), any floating dtype; computed in float32.
-        labels: (B, H, W), int64, IGNORE_INDEX where nothing is learnt.
+        labels: (B, H, W), int64; IGNORE_INDEX for unlabelled pixels.
     """
     total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORE_INDEX, reduction="sum")
     return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
 def pool_to_stride(features: Tensor, output_size: Sequence[int], stride: int) -> Tensor:
-    """Average (B, C, h, w) down to 1/stride of the output size; a coarser map stays as it is."""
+    """Average-pool (B, C, h, w) to 1/stride of the output size; coarser maps are unchanged."""
     height, width = features.shape[-2:]
     target = (min(height, -(-output_size[0] // stride)), min(width, -(-output_size[1] // stride)))
     if target == (height, width):

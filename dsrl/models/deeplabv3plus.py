@@ -1,4 +1,4 @@
-"""DeepLabv3+ (Chen et al., ECCV 2018): backbone and ASPP as the encoder, and its decoder."""
+"""DeepLabv3+ (Chen et al., ECCV 2018): backbone and ASPP as encoder, and its decoder."""
 
 import torch
 import torch.nn.functional as F
@@ -11,7 +11,7 @@ from dsrl.models.layers import BaseNetwork, conv_bn_relu, resize_like
 
 
 def deeplabv3plus(settings: Model, num_classes: int, pretrained: bool) -> BaseNetwork:
-    """DeepLabv3+ in parts."""
+    """The parts of DeepLabv3+."""
     channels = settings.decoder_channels
     encoder = DeepLabEncoder(settings.encoder, settings.output_stride, channels, pretrained)
     return BaseNetwork(
@@ -24,7 +24,7 @@ def deeplabv3plus(settings: Model, num_classes: int, pretrained: bool) -> BaseNe
 
 
 class ASPP(nn.Module):
-    """Atrous spatial pyramid pooling: 1x1, three dilated 3x3 and image pooling, then fused.
+    """Atrous spatial pyramid pooling: fuses 1x1, three dilated 3x3 and image pooling.
 
     Dilations are 6, 12, 18 at output stride 16 and scale with the resolution (DeepLabv3, Sec. 3).
     """
@@ -48,7 +48,7 @@ class ASPP(nn.Module):
 
 
 class DeepLabEncoder(nn.Module):
-    """Backbone and ASPP; SSSR and SISR decode the same output of it."""
+    """Backbone and ASPP; SSSR and SISR both decode its output."""
 
     def __init__(self, name: str, output_stride: int, channels: int, pretrained: bool = False):
         super().__init__()
@@ -63,11 +63,11 @@ class DeepLabEncoder(nn.Module):
 
 
 class DeepLabDecoder(nn.Module):
-    """The decoder of DeepLabv3+ up to, but without, its prediction layer."""
+    """The decoder of DeepLabv3+ without its prediction layer."""
 
     def __init__(self, low_channels: int, channels: int):
         super().__init__()
-        # 48 of 256 channels in the paper: few, lest the low-level features outweigh the others.
+        # 48 of 256 channels in the paper: few, so that low-level features do not dominate.
         reduced = 48 * channels // 256 or 1
         self.reduce = conv_bn_relu(low_channels, reduced, kernel_size=1)
         self.fuse = nn.Sequential(
@@ -80,7 +80,7 @@ class DeepLabDecoder(nn.Module):
 
 
 class DeepLabHead(nn.Module):
-    """Upsampler and prediction layer of SSSR; the rest of the way is bilinear, as in DeepLabv3+."""
+    """Upsampler and prediction layer of SSSR, then a bilinear resize, as in DeepLabv3+."""
 
     def __init__(self, upsampler: str, in_channels: int, num_classes: int):
         super().__init__()

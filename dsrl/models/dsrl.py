@@ -22,10 +22,10 @@ PARTS = {
 
 
 class DSRLOutput(NamedTuple):
-    """What one pass yields; a part that the stage does not have is None."""
+    """Output of a forward pass; parts that the stage does not have are None."""
 
     logits: Tensor  # (B, num_classes, 2H, 2W)
-    image: Tensor | None = None  # (B, 3, 2H, 2W), normalised as the input is
+    image: Tensor | None = None  # (B, 3, 2H, 2W), normalised like the input
     segmentation_features: Tensor | None = None  # (B, C, h, w)
     super_resolution_features: Tensor | None = None  # (B, C, h, w)
 
@@ -33,24 +33,24 @@ class DSRLOutput(NamedTuple):
 class DSRL(nn.Module):
     """Dual super-resolution learning over a base network.
 
-    - Stage 1, SSSR: encoder, decoder, upsampler, classifier. This part alone is run at inference.
+    - Stage 1, SSSR: encoder, decoder, upsampler, classifier. Inference runs this part only.
     - Stage 2 adds SISR: a second decoder on the same encoder features, and a sub-pixel convolution
       to the image at twice the input size.
-    - Stage 3 adds FA: the last decoder features of both branches, before their prediction layers
-      (the authors' reply in their repository's issues). A 1x1 convolution with batch norm and ReLU
-      first takes those of SSSR to the space of SISR's.
+    - Stage 3 adds FA: it compares the last decoder features of both branches, before their
+      prediction layers (the authors' reply in their repository's issues). A 1x1 convolution with
+      batch norm and ReLU first maps those of SSSR to the space of SISR's.
 
-    In eval mode only the logits are computed, whatever the stage, so that a pruned network gives
-    bit for bit what the full one does.
+    In eval mode every stage computes the logits only, so a pruned network gives the same output as
+    the full one, bit for bit.
 
     Args:
         settings: the `model` section of a config.
-        num_classes: classes to tell apart, without the ignored label.
+        num_classes: number of classes, without the ignored label.
         stage: 1, 2 or 3.
         pretrained: start the encoder from trained weights, downloaded once; a DeepLabv3+ only.
 
     Raises:
-        ValueError: the encoder is unknown or unfit.
+        ValueError: the encoder is unknown or unsuitable.
     """
 
     def __init__(self, settings: Model, num_classes: int, stage: int, pretrained: bool = False):
@@ -66,7 +66,7 @@ class DSRL(nn.Module):
             self.sisr_head = SuperResolutionHead(base.channels, 2 * base.stride)
         if stage >= 3:
             self.fa_transform = conv_bn_relu(base.channels, base.channels, kernel_size=1)
-        # timm has initialised its own part.
+        # timm has initialised the backbone.
         for name, module in self.named_modules():
             if isinstance(module, nn.Conv2d) and not name.startswith("encoder.backbone"):
                 initialise(module)

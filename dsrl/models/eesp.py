@@ -1,6 +1,6 @@
-"""The building blocks of ESPNetv2 (Mehta et al., CVPR 2019), and those of its decoder.
+"""Building blocks of ESPNetv2 (Mehta et al., CVPR 2019) and of its decoder.
 
-The decoder is the one with which the authors report segmentation (their later EdgeNets code).
+The decoder is the one that the authors use for segmentation (their later EdgeNets code).
 """
 
 import math
@@ -19,7 +19,7 @@ BRANCHES = 4  # K: parallel dilated convolutions of an EESP, and groups of its 1
 def conv_bn(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """Convolution, padded to keep the resolution but for the stride, and batch norm."""
+    """Convolution, padded so that only the stride changes the resolution, and batch norm."""
     conv = nn.Conv2d(
         in_channels,
         out_channels,
@@ -33,39 +33,39 @@ def conv_bn(
 
 
 def bn_prelu(channels: int) -> nn.Sequential:
-    """Batch norm and a PReLU with a slope per channel."""
+    """Batch norm and PReLU with one slope per channel."""
     return nn.Sequential(nn.BatchNorm2d(channels), nn.PReLU(channels))
 
 
 def conv_bn_prelu(
     in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, groups: int = 1
 ) -> nn.Sequential:
-    """`conv_bn` and a PReLU with a slope per channel."""
+    """`conv_bn` and PReLU with one slope per channel."""
     conv = conv_bn(in_channels, out_channels, kernel_size, stride, groups)
     return conv.append(nn.PReLU(out_channels))
 
 
 def depthwise(channels: int, stride: int = 1, dilation: int = 1) -> nn.Conv2d:
-    """A 3x3 convolution of each channel by itself."""
+    """Depth-wise 3x3 convolution."""
     return nn.Conv2d(
         channels, channels, 3, stride, dilation, dilation=dilation, groups=channels, bias=False
     )
 
 
 def dilations(receptive_field: int) -> list[int]:
-    """The dilation of each branch of an EESP, ascending.
+    """Dilation of each branch of an EESP, ascending.
 
-    Branch k sees 3 + 2k pixels; those that would see more than `receptive_field` fall back to 3.
+    Branch k sees 3 + 2k pixels; branches that would exceed `receptive_field` fall back to 3.
     """
     fields = (3 + 2 * k for k in range(BRANCHES))
     return sorted((field - 1) // 2 if field <= receptive_field else 1 for field in fields)
 
 
 class EESP(nn.Module):
-    """Extremely efficient spatial pyramid: reduce, look at several dilations, fuse.
+    """Extremely efficient spatial pyramid: reduce, convolve at several dilations, fuse.
 
-    Hierarchical feature fusion, the running sum over the branches, removes the grid that dilated
-    convolutions leave.
+    Hierarchical feature fusion, the running sum over the branches, removes the gridding artefacts
+    of dilated convolutions.
     """
 
     def __init__(self, in_channels: int, out_channels: int, receptive_field: int, stride: int = 1):
@@ -106,7 +106,7 @@ def halve(features: Tensor) -> Tensor:
 
 
 class Downsampler(nn.Module):
-    """Strided EESP beside average pooling, reinforced by the image at the same resolution."""
+    """Strided EESP and average pooling side by side, plus the image at the same resolution."""
 
     def __init__(self, in_channels: int, out_channels: int, receptive_field: int):
         super().__init__()
@@ -123,7 +123,7 @@ class Downsampler(nn.Module):
 
 
 class GatedProjection(nn.Module):
-    """Grouped 3x3 convolution to other channels, each weighed by the mean of the input."""
+    """Grouped 3x3 convolution whose output channels are gated by the mean of the input."""
 
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
@@ -138,13 +138,13 @@ class GatedProjection(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Efficient pyramid pooling: depth-wise convolutions at five resolutions, then fused.
+    """Efficient pyramid pooling: fuses depth-wise convolutions at five resolutions.
 
     Args:
-        in_channels: of the input.
-        inner_channels: of each resolution.
-        out_channels: of the output.
-        tail: what follows the last convolution; without any, that has a bias instead.
+        in_channels: channels of the input.
+        inner_channels: channels at each resolution.
+        out_channels: channels of the output.
+        tail: modules after the last convolution; if empty, that convolution has a bias.
     """
 
     scales = (2.0, 1.5, 1.0, 0.5, 0.1)
@@ -173,7 +173,7 @@ class PyramidPooling(nn.Module):
             for level, scale in zip(self.levels, self.scales, strict=True)
         ]
         joint = self.activation(torch.cat(levels, dim=1))
-        # Group k of the fusing convolution reads channel k of every level.
+        # Group k of the fusing convolution reads channel k of each level.
         shuffled = joint.unflatten(1, (len(levels), -1)).transpose(1, 2).flatten(1, 2)
         return self.fuse(shuffled)
 

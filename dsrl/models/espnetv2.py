@@ -1,8 +1,8 @@
 """ESPNetv2 (Mehta et al., CVPR 2019), the second base network of the DSRL paper.
 
-The encoder is that of the paper up to its fourth level. The decoder is the one of the authors'
-EdgeNets code, on which the official DSRL code is built. docs/espnetv2.md compares the costs with
-the published ones, part by part.
+The encoder is the paper's, up to its fourth level. The decoder is that of the authors' EdgeNets
+code, which the official DSRL code builds on. docs/espnetv2.md compares the cost with the published
+numbers, part by part.
 """
 
 from itertools import pairwise
@@ -26,10 +26,10 @@ DECODER_CHANNELS = (64, 48, 32)  # from coarse to fine
 
 
 def espnetv2(settings: Model, num_classes: int, pretrained: bool) -> BaseNetwork:
-    """ESPNetv2 in parts."""
+    """The parts of ESPNetv2."""
     assert not pretrained  # the settings refuse it
     encoder = ESPNetv2Encoder(settings.width_scale)
-    # The authors let the classes limit the width of the pyramids.
+    # As in the authors' code, the number of classes limits the width of the pyramids.
     inner = max(1, min(num_classes // 2, 16))
     return BaseNetwork(
         encoder=encoder,
@@ -56,10 +56,10 @@ class Level(nn.Module):
 
 
 class ESPNetv2Encoder(nn.Module):
-    """EESPNet, the classifier of the paper (Table 1), without its fifth level.
+    """EESPNet, the paper's classifier (Table 1), without its fifth level.
 
     Args:
-        width_scale: the paper's s; level k has 32 s 2^(k-1) channels, the first 32 at most.
+        width_scale: the paper's s; level k has 32 s 2^(k-1) channels, level 1 at most 32.
     """
 
     def __init__(self, width_scale: float):
@@ -84,11 +84,11 @@ class ESPNetv2Encoder(nn.Module):
 
 
 class ESPNetv2Decoder(nn.Module):
-    """Pyramid pooling and twice the resolution, three times, up to the prediction.
+    """Three times pyramid pooling and upsampling by two, up to the prediction.
 
     Args:
-        encoder_channels: of the encoder's maps, from fine to coarse.
-        inner_channels: of the pyramids.
+        encoder_channels: channels of the encoder's maps, from fine to coarse.
+        inner_channels: channels inside the pyramids.
     """
 
     def __init__(self, encoder_channels: tuple[int, ...], inner_channels: int):
@@ -115,10 +115,10 @@ class ESPNetv2Decoder(nn.Module):
 
 
 class ESPNetv2Head(nn.Module):
-    """The prediction of ESPNetv2, a last pyramid pooling, and DSRL's upsampler on the class maps.
+    """ESPNetv2's prediction, a last pyramid pooling, and DSRL's upsampler on the class maps.
 
-    Where the upsampler is `transposed` there are two, as in the official code, which take the maps
-    all the way to twice the input size. The others leave the second half to a bilinear resize.
+    With `transposed` there are two upsamplers, as in the official code; they reach twice the input
+    size. The other modules stop at the input size, and a bilinear resize doubles it.
     """
 
     def __init__(self, upsampler: str, inner_channels: int, num_classes: int):

@@ -10,10 +10,10 @@ class Upsampler(nn.Module):
     rearranges them (ESPCN); `transposed` is the original implementation's transposed convolution.
 
     Args:
-        kind: which of these.
-        in_channels: of the input.
-        out_channels: of the output.
-        activation: what follows convolution and batch norm.
+        kind: `bilinear`, `pixel_shuffle` or `transposed`.
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+        activation: applied last.
     """
 
     def __init__(self, kind: str, in_channels: int, out_channels: int, activation: nn.Module):
@@ -57,8 +57,8 @@ class SuperResolutionHead(nn.Module):
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, C, h, w) -> image (B, 3, *size).
 
-        Where the size is no multiple of the factor, the map was rounded up, so the surplus at the
-        right and bottom is cut off.
+        If the size is not a multiple of the factor, the map was rounded up; the surplus at the
+        right and bottom is cropped.
         """
         image = self.shuffle(self.conv(features))
         assert image.shape[-2] >= size[0] and image.shape[-1] >= size[1]

@@ -1,4 +1,4 @@
-"""What the networks have in common."""
+"""Layers that the networks share."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class BaseNetwork:
-    """A segmentation network in the parts that DSRL assembles anew.
+    """A segmentation network in parts, from which DSRL assembles its stages.
 
     Attributes:
-        encoder: images (B, 3, H, W) -> a tuple of feature maps.
+        encoder: images (B, 3, H, W) -> tuple of feature maps.
         new_decoder: makes a decoder: these maps -> (B, channels, H/stride, W/stride), rounded up.
         new_head: makes a head of SSSR: (B, channels, h, w) and a size -> logits of that size.
-        channels: of the decoder's features, the last ones before the prediction.
-        stride: input resolution over that of the decoder's features.
+        channels: channels of the decoder's output, the last features before the prediction.
+        stride: input resolution divided by the resolution of the decoder's output.
     """
 
     encoder: nn.Module
@@ -47,10 +47,10 @@ def resize_like(features: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
 
 
 def initialise(conv: nn.Conv2d) -> None:
-    """Kaiming initialisation, for what each group feeds.
+    """Kaiming initialisation with the fan out per group.
 
-    PyTorch's fan out counts the outputs of all groups together, for depth-wise convolutions that
-    is a number of channels too many; their fan in is the same and right.
+    PyTorch's fan out counts the outputs of all groups, too many by the number of groups. The fan in
+    is counted per group, and equals the true fan out for depth-wise convolutions.
     """
     nn.init.kaiming_normal_(
         conv.weight, mode="fan_out" if conv.groups == 1 else "fan_in", nonlinearity="relu"

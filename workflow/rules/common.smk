@@ -29,7 +29,7 @@ except (OSError, ValueError) as error:
 EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
 SPLITS = SETTINGS.benchmark.splits
 
-# So that `dsrl` is found also where the environment is not activated; an image has its own.
+# Finds `dsrl` even if the environment is not activated. An image has its own.
 if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
     shell.prefix(f'export PATH="{Path(sys.executable).parent}:$PATH"; ')
 
@@ -45,7 +45,7 @@ wildcard_constraints:
 
 
 def archives(wildcards):
-    """The archives of a data set; those that cannot be made or fetched must be there."""
+    """The archives of a data set. Those that cannot be drawn or downloaded must exist."""
     _, dataset = DATASETS[wildcards.dataset]
     paths = [f"data/archives/{archive}" for archive in dataset.archives]
     for path in paths:
@@ -58,7 +58,7 @@ def archives(wildcards):
 
 
 def prepared(split, file="manifest.json"):
-    """A file of a split as a run needs it."""
+    """A file of a split, at the size that a run needs."""
 
     def path(wildcards):
         data = RUNS[wildcards.run].data
@@ -73,8 +73,8 @@ def prepared(split, file="manifest.json"):
 
 
 def arrays(*splits):
-    """The arrays of splits. When they were written does not matter: the manifest, which has their
-    checksums, tells whether they have changed."""
+    """The arrays of splits. Their age does not matter: the manifest, which contains their
+    checksums, shows whether they have changed."""
 
     def paths(wildcards):
         found = []
@@ -93,7 +93,7 @@ def recipe(wildcards):
 
 
 def previous_weights(wildcards):
-    """What a stage starts from: the final weights of the stage before, or nothing."""
+    """Initial weights of a stage: the final weights of the stage before, or none."""
     stage = int(wildcards.stage)
     if stage == STAGES[0] or recipe(wildcards).training.init == "encoder":
         return []
@@ -106,21 +106,21 @@ def stage_settings(wildcards):
 
 
 def labels(wildcards, input):
-    """What is written into the files of a training; other texts are no reason to repeat it."""
+    """Texts stored in the files of a training; changing them does not retrain."""
     run = RUNS[wildcards.run]
     name = run.experiment_id or wildcards.run
     return [f"--experiment-id={name}", f"--description={run.description}"]
 
 
 def benchmarked_weights(wildcards):
-    """The last stage is scored as it is deployed, pruned; the others by their final weights."""
+    """The pruned weights of the last stage, as deployed; the final weights of the others."""
     if int(wildcards.stage) == STAGES[-1]:
         return "results/{run}/inference.weights"
     return "results/{run}/stage{stage}/final.weights"
 
 
 def scores(wildcards):
-    """The scores of one experiment, or of all, in the order of the table's rows."""
+    """The scores of one experiment, or of all, in row order of the table."""
     return expand(
         "results/{run}/stage{stage}/benchmark-{split}.csv",
         run=[

@@ -21,8 +21,8 @@ rule demo_data:
         " 2> {log:q}"
 
 
-# Only where the user has not put the archive in place: Snakemake deletes outputs of rules it
-# repeats, and a user's download is not ours to delete.
+# Only if the user has not provided the archive: Snakemake deletes the outputs of rules that it
+# repeats, and must not delete a user's download.
 for archive, dataset in [
     (archive, dataset) for dataset, description in DATASETS.values() for archive in description.urls
 ]:
@@ -84,7 +84,7 @@ rule preprocess:
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset][0],
         output=subpath(output.manifest, ancestor=2),
-        # Not for the shell: another pairing or other labels are a reason to prepare again.
+        # Not for the shell: changed patterns or labels trigger a rerun.
         description=lambda wildcards: DATASETS[wildcards.dataset][1].model_dump_json(
             include={"splits", "labels"}
         ),
@@ -95,7 +95,7 @@ rule preprocess:
         " --output {params.output:q} --jobs {threads} 2> {log:q}"
 
 
-# Training needs no labels at the size they came in.
+# Training needs no labels at their native size.
 use rule preprocess as preprocess_train with:
     output:
         manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",

@@ -1,4 +1,4 @@
-"""Stage 1 -> 2 -> 3. Resume state lies beside the outputs, where Snakemake does not delete it."""
+"""Stage 1 -> 2 -> 3. Checkpoints lie beside the outputs, where Snakemake does not delete them."""
 
 
 rule train:

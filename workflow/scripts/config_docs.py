@@ -1,4 +1,4 @@
-"""Write what documents the config: its JSON schema and config/README.md (`make docs`)."""
+"""Write config/README.md and the JSON schema of the config (`make docs`)."""
 
 import json
 from pathlib import Path
@@ -10,17 +10,18 @@ ROOT = Path(__file__).parents[2]
 INTRODUCTION = """\
 # The config, key by key
 
-A config is a YAML file of the sections below. Whatever it leaves out has its default, and a
+A config is a YAML file with the sections below. A key that is left out has its default, and a
 misspelt key is an error that names the nearest valid one. `--configfile FILE` replaces
-`config.yaml`, the demo; `--config` changes single values, with or without their section:
+`config.yaml`, the demo; `--config` changes single values, with or without their section. The target
+comes first:
 
-    snakemake --cores 8 --config w2=0.5
-    snakemake --cores 8 --configfile config/camvid.yaml --config 'stages={3: {epochs: 100}}'
+    snakemake --cores 8 results/benchmark.txt --configfile config/camvid.yaml --config w2=0.5
+    snakemake --cores 8 results/benchmark.txt --config 'stages={3: {epochs: 100}}'
 
-Only what depends on a changed key is computed again: `w2`, say, belongs to stage 3, `report` to the
-pictures, and `resources` to nothing.
+Only what depends on a changed key is recomputed: `w2`, say, belongs to stage 3, `report` to the
+figures, and `resources` to nothing.
 
-| config | data | sizes (height x width) | for |
+| config | data | sizes (height x width) | purpose |
 |---|---|---|---|
 | `config.yaml` | drawn by `dsrl demo-data` | 96x192 -> 192x384 | minutes on two cores |
 | `sweep.yaml` | the same | 64x128 to 128x256 | several sizes and seeds in one table and plot |
@@ -29,8 +30,31 @@ pictures, and `resources` to nothing.
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 | `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's second network |
 
-This page and `workflow/schemas/config.schema.json` come from `dsrl/config/settings.py` and
-`dsrl/config/sections.py`, by `make docs`.
+What most people change:
+
+| key | meaning |
+|---|---|
+| `data: {dataset, input_size}` | training data, and height and width of the network's input |
+| `model: {encoder, output_stride}` | any [timm] encoder that supports `features_only` |
+| `training: {epochs, batch_size, learning_rate}` | of each stage |
+| `stages: {3: {epochs: 50}}` | the same for one stage |
+| `training: {init: encoder}` | train each stage from scratch, to compare them at equal training |
+| `loss: {w1, w2}` | weights of super-resolution and feature affinity |
+
+[timm]: https://github.com/huggingface/pytorch-image-models
+
+**Several experiments and seeds** fit into one config; `sweep.yaml` has four input sizes and three
+seeds. They share what they can, and the table shows mean ± standard deviation over the seeds:
+
+```yaml
+experiments:                      # a name, and what it changes in this config
+  small: {input_size: [64, 128]}
+  without-fa: {w2: 0}
+seeds: [0, 1, 2]
+```
+
+`make docs` writes this page and `workflow/schemas/config.schema.json` from
+`dsrl/config/settings.py` and `dsrl/config/sections.py`.
 """
 
 
