@@ -1,12 +1,11 @@
 """The training images: which there are, and in which order they come."""
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from torch.utils.data import DataLoader, DistributedSampler
+from torch.utils.data import DataLoader, Sampler
 
 from dsrl.config.sections import Resources
 from dsrl.config.settings import Recipe
@@ -39,38 +38,41 @@ def open_splits(data: Path) -> Splits:
     return splits
 
 
-class EpochSampler(DistributedSampler[tuple[int, int]]):
+class EpochSampler(Sampler[tuple[int, int]]):
     """Yields (epoch, image) for the images of this process, from a position on.
 
-    The order depends on (seed, epoch) only, so that a position is all that a resumed training
-    needs.
+    The order is a function of (seed, epoch), so that a position is all that a resumed training
+    needs. Each process takes every n-th image; what does not divide evenly is left out.
 
     Args:
-        dataset: what is sampled from.
+        images: how many there are.
         batch_size: of this process.
         seed: of the order.
-        position: which epoch is drawn when an iteration begins, and how many of its batches are
-            already behind.
+        position: where an iteration begins.
     """
 
-    def __init__(self, dataset: TrainingSet, batch_size: int, seed: int, position: Position):
-        super().__init__(
-            dataset, distributed.world_size(), distributed.rank(), seed=seed, drop_last=True
-        )
-        self.batch_size = batch_size
+    def __init__(self, images: int, batch_size: int, seed: int, position: Position):
+        self.images, self.batch_size, self.seed = images, batch_size, seed
         self.position = position
+
+    def __len__(self) -> int:
+        return self.images // distributed.world_size()
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.position.epoch
-        self.set_epoch(epoch)
-        for image in islice(super().__iter__(), self.position.step * self.batch_size, None):
-            yield epoch, int(image)  # type: ignore[call-overload]
+        for image in self._order(epoch)[self.position.step * self.batch_size :]:
+            yield epoch, image
 
     def batch(self, step: int) -> list[int]:
-        """The images of one batch of the current epoch."""
-        self.set_epoch(self.position.epoch)
+        """The images of a step of the current epoch."""
         start = step * self.batch_size
-        return list(islice(super().__iter__(), start, start + self.batch_size))  # type: ignore[arg-type]
+        return self._order(self.position.epoch)[start : start + self.batch_size]
+
+    def _order(self, epoch: int) -> list[int]:
+        generator = torch.Generator().manual_seed(self.seed + epoch)
+        order: list[int] = torch.randperm(self.images, generator=generator).tolist()
+        processes = distributed.world_size()
+        return order[distributed.rank() : len(self) * processes : processes]
 
 
 def training_loader(
@@ -98,7 +100,7 @@ def training_loader(
     return DataLoader(
         dataset,
         batch // processes,
-        sampler=EpochSampler(dataset, batch // processes, recipe.seed, position),
+        sampler=EpochSampler(len(split), batch // processes, recipe.seed, position),
         num_workers=resources.num_workers,
         persistent_workers=resources.num_workers > 0,
         pin_memory=device.type == "cuda",

@@ -129,7 +129,7 @@ def build_state(
     if recipe.training.freeze_batch_norm:
         for module in batch_norms(network):
             module.requires_grad_(False)
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    network.to(memory_format=torch.channels_last).to(device)
     optimizer = build_optimizer(network, recipe.training)
     steps = recipe.training.epochs * steps_per_epoch
     return TrainingState(

@@ -22,7 +22,7 @@ from dsrl.system.files import make_folder
 from dsrl.system.signals import StopRequest
 from dsrl.training.guards import Guard
 from dsrl.training.history import HistoryWriter, Progress
-from dsrl.training.loader import Splits, training_loader
+from dsrl.training.loader import EpochSampler, Splits, training_loader
 from dsrl.training.start import Start
 from dsrl.training.state import Best, Position, Row, TrainingState, batch_norms, build_state
 
@@ -202,5 +202,6 @@ def _parallelise(network: nn.Module, run: RunInfo, device: torch.device) -> nn.M
 
 def _names(splits: Splits, loader: DataLoader[TrainingSample], step: int) -> list[str]:
     """Names of the images of a step of this epoch, in this process."""
+    assert isinstance(loader.sampler, EpochSampler)
     samples = splits.train.manifest.samples
-    return [samples[image].name for image in loader.sampler.batch(step)]  # type: ignore[attr-defined]
+    return [samples[image].name for image in loader.sampler.batch(step)]
