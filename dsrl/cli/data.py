@@ -1,4 +1,4 @@
-"""Commands that bring data into shape: demo-data, download, unpack, preprocess."""
+"""Commands that prepare data: demo-data, download, unpack, preprocess."""
 
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,9 @@ def demo_data(arguments: Arguments) -> None:
 
 
 def add_download(commands: Any) -> None:
-    parser = add_command(commands, "download", download, "fetch a public archive")
+    parser = add_command(commands, "download", download, "download an archive of a data set")
     add_dataset(parser)
-    parser.add_argument("archive", type=Path, help="where to put it; its name says which it is")
+    parser.add_argument("archive", type=Path, help="file to write, named as in the description")
 
 
 def download(arguments: Arguments) -> None:
@@ -58,10 +58,10 @@ def download(arguments: Arguments) -> None:
 
     description = load_description(arguments.dataset)
     name = arguments.archive.name
-    if name not in description.urls:
+    if name not in description.downloads:
         folder = arguments.archive.parent
         raise ValueError(archives.missing_archive_message(description, name, folder))
-    archives.download(description.urls[name], arguments.archive)
+    archives.download(description.downloads[name], arguments.archive)
 
 
 def add_unpack(commands: Any) -> None:
@@ -81,7 +81,7 @@ def add_preprocess(commands: Any) -> None:
         commands, "preprocess", preprocess, "pair, check, resize and pack one split of a data set"
     )
     add_dataset(parser)
-    parser.add_argument("--raw", type=Path, required=True, help="folder that `unpack` wrote")
+    parser.add_argument("--raw", type=Path, required=True, help="folder written by `dsrl unpack`")
     parser.add_argument("--dataset-split", default="train", help="train, val or test")
     parser.add_argument(
         "--size",
@@ -89,7 +89,7 @@ def add_preprocess(commands: Any) -> None:
         nargs=2,
         required=True,
         metavar=("H", "W"),
-        help="of stored images",
+        help="height and width of the stored images, in pixels",
     )
     parser.add_argument(
         "--output", type=Path, required=True, help="folder of the prepared data set"

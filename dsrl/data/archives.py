@@ -1,27 +1,27 @@
-"""Getting at what the archives of a data set hold, without trusting them."""
+"""Downloading and unpacking the archives of a data set, without trusting them."""
 
-import http.client
 import re
 import shutil
+import socket
 import stat
 import struct
-import urllib.request
+import sys
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from http.client import HTTPException
 from pathlib import Path, PurePosixPath
-from typing import BinaryIO
 
 from tqdm import tqdm
 
-from dsrl.data.description import DatasetDescription
+from dsrl.data.description import DatasetDescription, Download
+from dsrl.data.images import is_clutter
 from dsrl.system.files import atomic_directory, atomic_file, make_folder
 
-CHUNK = 2**20
 TIMEOUT = 60  # seconds without an answer
-MAX_RATIO, MAX_EXTRA = 100, 100 * 2**20  # archives of images hardly shrink; ample for real ones
+MAX_RATIO, MAX_EXTRA = 100, 100 * 2**20  # images hardly compress: ample for real archives
 
-# What a damaged or invented zip file makes the standard library raise.
+# What the standard library raises for a damaged zip file.
 DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
@@ -31,43 +31,45 @@ DAMAGE = (
     NotImplementedError,
     RuntimeError,
 )
-# Archives of one data set each bring their own, as those of Cityscapes do: the first is kept.
+# Archives of one data set may each contain their own, as those of Cityscapes do: keep the first.
 COMPANION = re.compile(r"(readme|licen[cs]e)(\.\w+)?", re.IGNORECASE)
 
 
 def unpack(archives: Sequence[Path], output: Path) -> None:
     """Extract zip archives into the folder `output`, all of them or nothing.
 
-    A README or licence at the top of several archives is taken from the first one.
+    Hidden files and what macOS and Windows add to archives are left out. A README or licence at
+    the top of several archives is taken from the first one.
 
     Raises:
         FileNotFoundError: an archive does not exist.
-        ValueError: an archive is damaged or encrypted, would write outside of `output` or twice
-            to one place, or would fill the disk; one line names the archive and its member.
+        ValueError: an archive is damaged or encrypted, contains links, paths outside of `output` or
+            duplicates, or does not fit on the disk; one line names the archive and its member.
         OSError: the folder cannot be written, or the disk is full.
     """
-    taken: dict[str, Path] = {}  # file -> archive it comes from
-    members = [(path, _inspect(path, taken)) for path in map(Path, archives)]
-    _refuse_files_as_folders(taken)
-    size = sum(info.file_size for _, infos in members for info in infos)
     output = Path(output)
+    taken: dict[str, Path] = {}  # file -> archive it comes from
+    members = [(path, _members(path, taken)) for path in map(Path, archives)]
+    size = sum(info.file_size for _, infos in members for info in infos)
     make_folder(output.parent)
     if size > (free := shutil.disk_usage(output.parent).free):
         raise ValueError(
-            f"{', '.join(str(path) for path, _ in members)}: unpacking into {output} takes "
-            f"{size / 1e9:.1f} GB, but only {free / 1e9:.1f} GB are free; make room"
+            f"{', '.join(map(str, archives))}: unpacking into {output} needs {size / 1e9:.1f} GB, "
+            f"but only {free / 1e9:.1f} GB are free; make room"
         )
     with (
         atomic_directory(output) as folder,
         tqdm(total=size, unit="B", unit_scale=True, desc="unpack", disable=None) as progress,
     ):
         for path, infos in members:
-            for written in _extract(path, infos, folder):
-                progress.update(written)
+            with zipfile.ZipFile(path) as archive:
+                for info in infos:
+                    _extract(archive, info, folder)
+                    progress.update(info.file_size)
 
 
-def _inspect(path: Path, taken: dict[str, Path]) -> list[zipfile.ZipInfo]:
-    """The members of an archive that are to be extracted; its files are added to `taken`."""
+def _members(path: Path, taken: dict[str, Path]) -> list[zipfile.ZipInfo]:
+    """The members of an archive to extract; adds its files to `taken`."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; put the archive there")
     try:
@@ -78,18 +80,19 @@ def _inspect(path: Path, taken: dict[str, Path]) -> list[zipfile.ZipInfo]:
     size, limit = sum(i.file_size for i in infos), MAX_RATIO * path.stat().st_size + MAX_EXTRA
     if size > limit:
         raise ValueError(
-            f"{path}: claims to hold {size / 1e9:.1f} GB, absurdly much for its own size; "
-            "it is not what it seems"
+            f"{path}: refused because it claims to contain {size / 1e9:.1f} GB, more than "
+            f"{MAX_RATIO} times its own size; get it again"
         )
     members = []
     for info in infos:
         if reason := _refusal(info):
             raise ValueError(f"{path}: refused because its member {info.filename!r} {reason}")
-        name = str(PurePosixPath(info.filename))
+        member = PurePosixPath(info.filename)
+        name = str(member)
+        if is_clutter(member) or (COMPANION.fullmatch(name) and taken.get(name, path) != path):
+            continue
         if not info.is_dir() and name in taken:
-            if taken[name] != path and COMPANION.fullmatch(name):
-                continue
-            where = "twice" if taken[name] == path else f"in {taken[name]}, too"
+            where = "twice" if taken[name] == path else f"also in {taken[name]}"
             raise ValueError(f"{path}: refused because its member {name!r} is there {where}")
         members.append(info)
         if not info.is_dir():
@@ -118,85 +121,54 @@ def _refusal(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _refuse_files_as_folders(taken: dict[str, Path]) -> None:
-    for name, path in taken.items():
-        for parent in map(str, PurePosixPath(name).parents):
-            if parent in taken:
-                raise ValueError(
-                    f"{path}: refused because {parent!r}, in which its member {name!r} lies, is "
-                    f"a file in {taken[parent]}"
-                )
-
-
-def _extract(path: Path, infos: Sequence[zipfile.ZipInfo], folder: Path) -> Iterator[int]:
-    """Write members below `folder`; yields the number of bytes of each step."""
-    with zipfile.ZipFile(path) as archive:
-        for info in infos:
-            target = folder / info.filename
-            if info.is_dir():
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with target.open("xb") as file:
-                for chunk in _read(archive, info, path):
-                    file.write(chunk)
-                    yield len(chunk)
-
-
-def _read(archive: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> Iterator[bytes]:
-    """The content of a member; its size and checksum are verified."""
-    left = info.file_size
+def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) -> None:
+    """Write one member below `folder`; zipfile compares its content with its checksum."""
+    target = folder / info.filename
     try:
-        with archive.open(info) as member:
-            while chunk := member.read(CHUNK):
-                left -= len(chunk)
-                if left < 0:
-                    break
-                yield chunk
-    except DAMAGE as error:
+        if info.is_dir():
+            target.mkdir(parents=True, exist_ok=True)
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with archive.open(info) as source, target.open("xb") as file:
+            shutil.copyfileobj(source, file)
+    except (*DAMAGE, FileExistsError, NotADirectoryError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
-            f"{path}: its member {info.filename!r} is damaged ({error}); get the archive again"
+            f"{archive.filename}: its member {info.filename!r} cannot be extracted ({reason}); get "
+            "the archive again"
         ) from None
-    if left:
-        raise ValueError(
-            f"{path}: its member {info.filename!r} is damaged (not the {info.file_size} bytes it "
-            "claims to have); get the archive again"
-        )
 
 
-def download(url: str, path: Path) -> None:
-    """Fetch `url` into the file `path`; on failure nothing is left behind.
+def download(source: Download, path: Path) -> None:
+    """Download an archive to the file `path`; on failure nothing is left behind.
 
     Raises:
-        OSError: one line that says what to fetch by hand, and where to put it.
+        OSError: the download failed, or its SHA-256 is not the expected one; one line names the
+            address, the file and the cure.
     """
+    from torch.hub import download_url_to_file
+
+    path, timeout = Path(path), socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT)  # torch sets none, and a lost connection would hang forever
     try:
-        with atomic_file(path) as temporary, temporary.open("wb") as file:
-            _fetch(url, file, Path(path).name)
-    except (OSError, http.client.HTTPException) as error:
+        with atomic_file(path) as temporary:
+            progress = sys.stderr.isatty()
+            download_url_to_file(source.url, str(temporary), source.sha256, progress)
+            if not zipfile.is_zipfile(temporary):  # torch accepts a connection that ends early
+                raise OSError("incomplete, or not a zip file")
+    except (OSError, HTTPException, RuntimeError) as error:
         raise OSError(
-            f"could not download {url} ({error or type(error).__name__}); fetch it by hand and "
-            f"put it at {path}"
+            f"could not download {source.url} to {path} ({error or type(error).__name__}); repeat "
+            "the command, or download the file by hand and put it there"
         ) from None
-
-
-def _fetch(url: str, file: BinaryIO, name: str) -> None:
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
-        size = int(response.headers.get("Content-Length") or 0)
-        with tqdm(
-            total=size or None, unit="B", unit_scale=True, desc=name, disable=None
-        ) as progress:
-            while chunk := response.read(CHUNK):
-                file.write(chunk)
-                progress.update(len(chunk))
-    # http.client takes a connection that ends early for the end of the file
-    if size and file.tell() != size:
-        raise OSError(f"the connection ended after {file.tell()} of {size} bytes")
+    finally:
+        socket.setdefaulttimeout(timeout)
 
 
 def missing_archive_message(description: DatasetDescription, archive: str, folder: Path) -> str:
-    """One line: which file is missing, where it is to be had, and where to put it."""
-    source = description.urls.get(archive) or description.homepage
+    """One line: which archive is missing, where it is available from, and where to put it."""
+    known = description.downloads.get(archive)
+    source = known.url if known else description.homepage
     origin = f" get {Path(archive).name} from {source} and" if source else ""
     return (
         f"{Path(folder) / archive} is missing, an archive of the data set '{description.name}';"

@@ -1,4 +1,4 @@
-"""Random changes of a training image, its labels and its super-resolution target, jointly."""
+"""Random augmentation of a training image, its labels and its super-resolution target, jointly."""
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ def augment(
         image: uint8 (3, Hp, Wp). labels: uint8 (Hp, Wp).
         output_size: height and width of the network's output, (2H, 2W).
         settings: the `augmentation` section of a config.
-        fill: RGB of what a zoom-out leaves empty; its labels are IGNORE_INDEX.
+        fill: RGB of the area that a zoom-out leaves empty; its labels are IGNORE_INDEX.
 
     Returns:
         The network's input, uint8 (3, H, W), with photometric changes; the target, uint8
@@ -42,7 +42,7 @@ def augment(
 def crop(
     image: Tensor, labels: Tensor, zoom: float, rng: np.random.Generator
 ) -> tuple[Tensor, Tensor]:
-    """A window of 1/zoom of the height and width; any place is equally likely, edges included."""
+    """A random window of 1/zoom of the height and width; all positions are equally likely."""
     if zoom <= 1:
         return image, labels
     height, width = (max(1, round(side / zoom)) for side in labels.shape)
@@ -60,7 +60,7 @@ def place(
     fill: list[int],
     rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Resize to `size`; or, for a zoom below 1, to that share of it, at a random place in it."""
+    """Resize to `size`; or, for a zoom below 1, to that share of it, at a random position."""
     share = min(zoom, 1.0)
     height, width = (max(1, round(side * share)) for side in size)
     image = tvf.resize(image, [height, width], antialias=True)
@@ -78,7 +78,7 @@ def place(
 
 
 def jitter(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:
-    """Brightness, contrast, saturation and hue of uint8 (3, H, W), each by a random amount."""
+    """Change brightness, contrast, saturation and hue of uint8 (3, H, W) by random amounts."""
     factors = rng.uniform(-1, 1, size=4)
     changes = (
         (tvf.adjust_brightness, settings.brightness, 1),

@@ -1,4 +1,4 @@
-"""Prepared splits as PyTorch sees them: arrays mapped from disk, nothing decoded twice."""
+"""Prepared splits as PyTorch data sets: arrays mapped from disk, nothing decoded twice."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,12 +18,12 @@ class PreparedSplit:
     """One split of a prepared data set.
 
     Attributes:
-        manifest: what the arrays hold.
+        manifest: the description of the arrays.
         images: uint8 (N, H, W, 3), memory-mapped.
         labels: uint8 (N, H, W), train ids, memory-mapped.
 
     Raises:
-        FileNotFoundError: the folder is no prepared split.
+        FileNotFoundError: the folder is not a prepared split.
         ValueError: the arrays do not match the manifest.
     """
 
@@ -53,8 +53,8 @@ class PreparedSplit:
             raise ValueError(f"{path}: damaged: {error}; prepare the split again") from None
         if array.shape != shape or array.dtype != np.uint8:
             raise ValueError(
-                f"{path}: holds {array.dtype} {array.shape}, but its manifest says uint8 {shape}; "
-                "prepare the split again"
+                f"{path}: contains {array.dtype} {array.shape}, but its manifest says uint8 "
+                f"{shape}; prepare the split again"
             )
         return array
 
@@ -68,10 +68,13 @@ class TrainingSample(NamedTuple):
 
 
 class TrainingSet(Dataset[TrainingSample]):
-    """A prepared split, augmented.
+    """A prepared split, augmented, indexed by `(epoch, index)`.
 
-    Sample i of epoch e depends on nothing but (seed, e, i): not on the number of workers or
-    processes, nor on what was drawn before, so a resumed run sees the same images.
+    A sample depends on nothing but (seed, epoch, index): not on the number of workers or processes,
+    nor on earlier samples. A resumed run sees the same images.
+
+    Args:
+        output_size: height and width of the network's output, (2H, 2W).
     """
 
     def __init__(
@@ -93,7 +96,7 @@ class TrainingSet(Dataset[TrainingSample]):
         """The sample of (epoch, image)."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        # Copied because torch takes no read-only memory; kept channels-last, which resizes faster.
+        # Copied because torch needs writable memory; kept channels-last, which resizes faster.
         image = torch.from_numpy(self.split.images[index].copy()).permute(2, 0, 1)
         labels = torch.from_numpy(self.split.labels[index].copy())
         fill = [round(255 * mean) for mean in self.split.manifest.mean]
@@ -101,7 +104,11 @@ class TrainingSet(Dataset[TrainingSample]):
 
 
 class EvaluationSet(Dataset[tuple[Tensor, Tensor]]):
-    """Whole images and labels of a prepared split: uint8 (3, H, W) and uint8 (H, W)."""
+    """Whole images and labels of a prepared split: uint8 (3, H, W) and uint8 (H, W) train ids.
+
+    Args:
+        indices: the images to use, in this order.
+    """
 
     def __init__(self, split: PreparedSplit, indices: Sequence[int]):
         self.split = split

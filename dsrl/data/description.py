@@ -1,58 +1,50 @@
-"""How a data set is described: its archives, where its images and labels lie, what labels mean.
+"""What a data set is: its archives, where its images and labels are, and what its labels mean.
 
-The built-in data sets are described by the YAML files in `datasets/`, in the format that users
-write for their own; `extends: cityscapes` starts from a built-in one and replaces single keys.
+The built-in data sets are the YAML files in `datasets/`. Users describe their own in the same
+format. `extends: cityscapes` starts from a built-in one and replaces single keys.
 """
 
-import glob
-import itertools
-import re
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from dsrl.config.strict import Strict, parse, read_yaml
 from dsrl.data.manifest import IGNORE_INDEX, ClassInfo
+from dsrl.data.pairing import RelativePath, SplitPatterns
 
 BUILT_IN = Path(__file__).parent / "datasets"
 UNKNOWN = -1  # in the lookup table: no label has this id
 MAX_ID = 2**16 - 1  # label files have at most 16 bits
-PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 
-
-def _check_relative(path: str) -> str:
-    if not path or path.startswith("/") or ".." in PurePosixPath(path).parts:
-        raise ValueError(f"'{path}' is no path below the data folder; leave out '/' and '..'")
-    return path
-
-
-def _check_pattern(pattern: str) -> str:
-    if not PLACEHOLDER.search(pattern) or set("{}") & set(PLACEHOLDER.sub("", pattern)):
-        raise ValueError(f"'{pattern}' needs a placeholder such as {{frame}} for what varies")
-    return _check_relative(pattern)
-
-
-RelativePath = Annotated[str, AfterValidator(_check_relative)]
-Pattern = Annotated[str, AfterValidator(_check_pattern)]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Url = Annotated[str, Field(pattern=r"^https?://")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 LabelId = Annotated[int, Field(ge=0, le=MAX_ID)]
 Byte = Annotated[int, Field(ge=0, le=255)]
 
 
+class Download(Strict):
+    """Where an archive is downloaded from."""
+
+    url: Url
+    sha256: Sha256 | None = Field(
+        None, description="of the file, as `sha256sum` prints it; without it, not checked"
+    )
+
+
 class Label(Strict):
-    """What one value (or several) in the label files stands for."""
+    """The meaning of one value (or several) in the label files."""
 
     id: tuple[LabelId, ...] = Field(min_length=1, description="value or values in label files")
     name: str = Field(min_length=1)
-    color: tuple[Byte, Byte, Byte] = Field(description="red, green, blue; used in pictures")
-    ignore: bool = Field(False, description="neither learnt nor scored")
+    color: tuple[Byte, Byte, Byte] = Field(description="red, green, blue; used in figures")
+    ignore: bool = Field(False, description="neither trained on nor scored")
 
     @field_validator("id", mode="before")
     @classmethod
@@ -60,82 +52,16 @@ class Label(Strict):
         return value if isinstance(value, list | tuple) else (value,)
 
 
-class SplitPatterns(Strict):
-    """Where the images and labels of a split lie below the raw folder.
-
-    Placeholders stand for what varies, as in Snakemake: `train/{city}/{frame}.png`. They match
-    anything but `/`; the image and the label with the same values belong together. One that
-    stands twice must have the same value in both places.
-    """
-
-    image: Pattern
-    label: Pattern
-
-    @model_validator(mode="after")
-    def _same_placeholders(self) -> Self:
-        image, label = (set(PLACEHOLDER.findall(pattern)) for pattern in (self.image, self.label))
-        if image != label:
-            odd = ", ".join(f"{{{name}}}" for name in sorted(image ^ label))
-            raise ValueError(f"{odd} stands in only one of the patterns of image and label")
-        return self
-
-    def pairs(self, raw: Path) -> list[tuple[str, str, str]]:
-        """The samples of the split as (name, image, label), sorted by name; the paths are relative
-        to `raw`. A sample's name is made of the values of its placeholders, joined by `_`.
-
-        Raises:
-            ValueError: an image has no label or a label no image, two samples would have one
-                name, or a file fits its pattern only if a placeholder has two values.
-        """
-        images, labels = self._files(self.image, raw), self._files(self.label, raw)
-        for have, lack, kind in [(images, self.label, "label"), (labels, self.image, "image")]:
-            other = labels if kind == "label" else images
-            if lonely := sorted(have.keys() - other.keys()):
-                first = have[lonely[0]]
-                wanted = lack.format_map(dict(zip(self._placeholders, lonely[0], strict=True)))
-                rest = f" ({len(lonely)} such files)" if len(lonely) > 1 else ""
-                raise ValueError(f"{raw / first}: its {kind} {raw / wanted} is missing{rest}")
-        pairs = sorted(("_".join(key), images[key], labels[key]) for key in images)
-        for (name, image, _), (next_name, next_image, _) in itertools.pairwise(pairs):
-            if name == next_name:
-                raise ValueError(
-                    f"{raw / image} and {raw / next_image} would both be named '{name}'; "
-                    f"choose other placeholders in '{self.image}'"
-                )
-        return pairs
-
-    @property
-    def _placeholders(self) -> list[str]:
-        return list(dict.fromkeys(PLACEHOLDER.findall(self.image)))
-
-    def _files(self, pattern: str, raw: Path) -> dict[tuple[str, ...], str]:
-        """The files below `raw` that fit `pattern`, by the values of the placeholders."""
-        literals = PLACEHOLDER.split(pattern)[::2]
-        regex, seen = re.escape(literals[0]), set[str]()
-        for name, literal in zip(PLACEHOLDER.findall(pattern), literals[1:], strict=True):
-            regex += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
-            regex += re.escape(literal)
-            seen.add(name)
-        files = {}
-        for path in raw.glob("*".join(map(glob.escape, literals))):
-            if path.name.startswith("."):
-                continue  # what file managers leave behind, such as `._frame.png`
-            file = path.relative_to(raw).as_posix()
-            match = re.fullmatch(regex, file, re.DOTALL)
-            if match is None:
-                raise ValueError(f"{raw / file} does not fit the pattern '{pattern}'; rename it")
-            files[tuple(match[name] for name in self._placeholders)] = file
-        return files
-
-
 class DatasetDescription(Strict):
     """A data set."""
 
     name: FolderName = Field(description="name of its folder in `data/raw` and `data/prepared`")
-    homepage: Url | None = Field(None, description="where its archives are to be had")
-    urls: dict[str, Url] = Field({}, description="archives that can be downloaded, and from where")
+    homepage: Url | None = Field(None, description="where its archives are available from")
     archives: tuple[RelativePath, ...] = Field(
         min_length=1, description="zip files below `data/archives`"
+    )
+    downloads: dict[str, Download] = Field(
+        {}, description="the archives that can be downloaded without an account"
     )
     splits: dict[FolderName, SplitPatterns] = Field(description="at least `train` and `val`")
     labels: tuple[Label, ...] = Field(description="the classes, in order, and what is ignored")
@@ -144,8 +70,8 @@ class DatasetDescription(Strict):
     def _complete(self) -> Self:
         if missing := {"train", "val"} - self.splits.keys():
             raise ValueError(f"splits: '{min(missing)}' is missing")
-        if unknown := self.urls.keys() - set(self.archives):
-            raise ValueError(f"urls: '{min(unknown)}' is none of the archives")
+        if unknown := self.downloads.keys() - set(self.archives):
+            raise ValueError(f"downloads: '{min(unknown)}' is not one of the archives")
         return self
 
     @model_validator(mode="after")
@@ -158,13 +84,13 @@ class DatasetDescription(Strict):
         if not 1 <= len(self.classes) <= IGNORE_INDEX:
             raise ValueError(
                 f"labels: {len(self.classes)} of them are not ignored; "
-                f"1 to {IGNORE_INDEX} classes are possible"
+                f"expected 1 to {IGNORE_INDEX} classes"
             )
         return self
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
-        """What the network tells apart; a class's train id is its place."""
+        """What the network predicts; the train id of a class is its index."""
         return tuple(
             ClassInfo(name=label.name, color=label.color, id=label.id[0])
             for label in self.labels
@@ -173,7 +99,7 @@ class DatasetDescription(Strict):
 
     @cached_property
     def _train_id_of(self) -> NDArray[np.int16]:
-        """Train id of every value a label file may hold; one more entry for all other values."""
+        """Train id of every possible value; the last entry is for all others."""
         table = np.full(MAX_ID + 2, UNKNOWN, np.int16)
         train_id = 0
         for label in self.labels:
@@ -185,10 +111,10 @@ class DatasetDescription(Strict):
         """Map values of label files to train ids and IGNORE_INDEX.
 
         Args:
-            values: integers of any shape.
+            values: integers of any dtype and shape.
 
         Returns:
-            uint8, the same shape.
+            uint8, of the same shape.
 
         Raises:
             ValueError: no label has one of the values; the message names them, not the file.
@@ -201,7 +127,7 @@ class DatasetDescription(Strict):
             found = ", ".join(map(str, np.unique(values[unknown])[:10]))
             raise ValueError(
                 f"label value {found} is not described for the data set '{self.name}'; "
-                "add it under `labels`, with `ignore: true` if it is no class"
+                "add it under `labels`, with `ignore: true` if it is not a class"
             )
         return train_ids.astype(np.uint8)
 
@@ -211,8 +137,8 @@ def load_description(name_or_path: str) -> DatasetDescription:
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: no such built-in data set, or the file is no valid description; one line names
-            the file and the key.
+        ValueError: there is no such built-in data set, or the file is not a valid description; one
+            line names the file and the key.
     """
     if name_or_path.endswith((".yaml", ".yml")):
         path = Path(name_or_path)
@@ -232,7 +158,7 @@ def _built_in(name: str, what: str) -> Path:
 
 
 def _read(path: Path) -> Any:
-    """The keys of a description, those of the one it extends included."""
+    """The keys of a description, including those of the one it extends."""
     values = read_yaml(path)
     if not isinstance(values, Mapping) or "extends" not in values:
         return values

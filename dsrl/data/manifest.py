@@ -1,11 +1,11 @@
-"""What a prepared split holds: the manifest beside its packed arrays.
+"""The manifest of a prepared split, beside its packed arrays.
 
 A prepared data set is a folder with one folder per split, each with
 
 - `manifest.json`: the model below;
 - `images.npy`: uint8 (N, H, W, 3), RGB;
-- `labels.npy`: uint8 (N, H, W), train ids, IGNORE_INDEX where nothing is learnt or scored;
-- `native_labels.npy` (val and test): uint8 (P,), the same labels at the size they came in, one
+- `labels.npy`: uint8 (N, H, W), train ids, IGNORE_INDEX where labels are ignored;
+- `native_labels.npy` (val and test): uint8 (P,), the labels at the size of their files, one
   image after the other, row by row.
 """
 
@@ -26,24 +26,24 @@ Triple = tuple[float, float, float]
 
 
 class ClassInfo(Strict):
-    """One class that the network tells apart; its train id is its place in the list."""
+    """One class that the network predicts; its train id is its index in the list."""
 
     name: str
     color: Color
-    id: int = Field(description="value that stands for the class in the data set's label files")
+    id: int = Field(description="value of the class in the data set's label files")
 
 
 class Sample(Strict):
     """One image with its label."""
 
-    name: str = Field(description="unique in the split, without folder and suffix")
+    name: str = Field(description="unique in the split; the values of its pattern's placeholders")
     image: str = Field(description="path below the raw data set")
     label: str
     native_size: Size = Field(description="height and width of the label file")
 
 
 class Manifest(Strict):
-    """Where a prepared split comes from and how its arrays are to be read."""
+    """Where a prepared split comes from, and how to read its arrays."""
 
     format: Literal[1] = 1
     dataset: str
@@ -62,7 +62,7 @@ def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of one prepared split.
 
     Raises:
-        FileNotFoundError: `folder` is no prepared split.
+        FileNotFoundError: `folder` is not a prepared split.
         ValueError: the manifest is damaged; one line names the file and the key.
     """
     path = Path(folder) / MANIFEST_NAME

@@ -1,4 +1,4 @@
-"""From a raw data set to the packed arrays of a prepared one; `manifest.py` says what they hold."""
+"""From a raw data set to the packed arrays of a prepared one, described in `manifest.py`."""
 
 import hashlib
 from collections import deque
@@ -16,23 +16,23 @@ from PIL import Image
 from tqdm import tqdm
 
 from dsrl.data.description import DatasetDescription
-from dsrl.data.images import DAMAGE, to_rgb
+from dsrl.data.images import open_image, upright_rgb
 from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple
+from dsrl.data.pairing import Pair
 from dsrl.system.files import atomic_directory, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")
-Pair = tuple[str, str, str]  # name, image, label
 
 LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B")
-# Pillow stretches grey values of 2 and 4 bits to 0..255, by these factors; labels are no greys.
+# Pillow scales grey values of 2 and 4 bits to 0..255 by these factors, which changes label ids.
 STRETCHED = {"L;2": 85, "L;4": 17}
 
 
 class Prepared(NamedTuple):
-    """What one image and its label contribute to the prepared split."""
+    """The contribution of one image and its label to the prepared split."""
 
-    rows: dict[str, NDArray[np.uint8]]  # array file -> what is appended to it
+    rows: dict[str, NDArray[np.uint8]]  # array file -> the rows to append
     native_size: tuple[int, int]
     values: NDArray[np.int64]  # (3, 256), how often each value occurs per channel
     train_ids: NDArray[np.int64]  # (256,), how often each occurs in the prepared label
@@ -48,16 +48,21 @@ def preprocess(
 ) -> Manifest:
     """Pack one split into the folder `output`, which is replaced as a whole or left as it is.
 
-    A split other than train and val may be absent from `raw`; it then has no samples.
+    Images are stored upright, as their EXIF orientation says. A split other than train and val may
+    be missing from `raw`; it then has no samples.
 
     Args:
         raw: the folder of the unpacked archives.
-        size: height and width of the stored images and labels.
-        jobs: number of threads; what is written does not depend on it.
+        size: height and width of the stored images and labels, in pixels.
+        jobs: number of threads; the output does not depend on it.
+
+    Returns:
+        The manifest, as written to `output`.
 
     Raises:
         FileNotFoundError: `raw` does not exist.
-        ValueError: an image or label is missing, damaged or does not fit; one line names it.
+        ValueError: an image or label is missing, damaged, of another size than its partner, or has
+            an unknown label value; one line names the file.
         OSError: `output` cannot be written.
     """
     raw = Path(raw)
@@ -95,23 +100,25 @@ def preprocess(
 def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[Pair]:
     if split not in description.splits:
         known = ", ".join(description.splits)
-        raise ValueError(f"data set '{description.name}' has no split '{split}', only {known}")
+        raise ValueError(
+            f"data set '{description.name}' has no split '{split}'; choose from {known}"
+        )
     if not raw.is_dir():
         raise FileNotFoundError(f"{raw} does not exist; unpack the archives with `dsrl unpack`")
     patterns = description.splits[split]
     pairs = patterns.pairs(raw)
     if not pairs and split in ("train", "val"):
         raise ValueError(
-            f"{raw}: no file fits '{patterns.image}', the pattern of the split '{split}'; "
+            f"{raw}: no file matches '{patterns.image}', the pattern of the split '{split}'; "
             "unpack the archives again or correct the pattern"
         )
     return pairs
 
 
 def _row_shapes(size: tuple[int, int], split: str) -> dict[str, tuple[int, ...]]:
-    """The array files of a split, and the shape of what is appended to each."""
+    """The array files of a split, and the shape of one row of each."""
     shapes: dict[str, tuple[int, ...]] = {"images.npy": (*size, 3), "labels.npy": size}
-    # training never looks at labels at their native size, and they take much space
+    # Training never reads labels at their native size, and they take much space.
     return shapes if split == "train" else {**shapes, "native_labels.npy": ()}
 
 
@@ -124,7 +131,7 @@ def _prepare(
     if image.size != values.shape[::-1]:
         raise ValueError(
             f"{raw / label_path}: {values.shape[1]}x{values.shape[0]} pixels, but its image "
-            f"{raw / image_path} has {image.width}x{image.height}; they must be of one size"
+            f"{raw / image_path} has {image.width}x{image.height}; both need the same size"
         )
     try:
         native_label = description.to_train_ids(values)
@@ -147,41 +154,30 @@ def _prepare(
 
 
 def _read_image(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except DAMAGE as error:
-        raise _unreadable(path, error) from None
+    with open_image(path) as image:
+        return upright_rgb(image)
 
 
 def _read_label(path: Path) -> NDArray[Any]:
     """The values of a label file, integers (H, W)."""
-    try:
-        with Image.open(path) as image:
-            mode, raw_mode = image.mode, image.tile[0].args if image.tile else None
-            values = np.asarray(image)
-    except DAMAGE as error:
-        raise _unreadable(path, error) from None
+    with open_image(path) as image:
+        mode, raw_mode = image.mode, image.tile[0].args if image.tile else None
+        values = np.asarray(image)
     if mode not in LABEL_MODES:
         raise ValueError(
-            f"{path}: has the mode {mode}, but a label is an index image of a single channel "
-            "(grey or palette) whose values are label ids"
+            f"{path}: expected a label image with one channel of label ids (grey or palette), "
+            f"got mode {mode}"
         )
     if isinstance(raw_mode, str) and raw_mode in STRETCHED:
         return values // STRETCHED[raw_mode]
     return values.astype(np.uint8) if mode == "1" else values
 
 
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path}: unreadable as an image ({error}); unpack or get it again")
-
-
 def _in_order(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[R]:
-    """Like `map`, on several threads; few results wait at a time, however many tasks there are
-    (`Executor.map` would hold them all).
+    """Like `map`, on several threads, with few results in memory at a time (`Executor.map` would
+    keep them all).
 
-    Threads do: Pillow and numpy let go of the interpreter lock while they decode and resize, and
-    nothing needs to be copied between processes.
+    Threads suffice: Pillow and NumPy release the interpreter lock while they decode and resize.
     """
     with ThreadPoolExecutor(jobs) as pool:
         waiting: deque[Future[R]] = deque()
@@ -194,7 +190,7 @@ def _in_order(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iter
 
 
 class _ArrayFiles:
-    """.npy files of uint8 in one folder that grow as rows are appended."""
+    """.npy files of uint8 in one folder, to which rows are appended."""
 
     def __init__(self, folder: Path, row_shapes: dict[str, tuple[int, ...]]) -> None:
         self._shapes = {name: (0, *shape) for name, shape in row_shapes.items()}
@@ -213,7 +209,7 @@ class _ArrayFiles:
             self._shapes[name] = (count + len(array), *shape)
 
     def _write_headers(self) -> None:
-        """numpy leaves room for the first dimension to grow, so that a header keeps its length."""
+        """NumPy leaves room for the first dimension to grow, so that a header keeps its length."""
         for name, file in self._files.items():
             file.seek(0)
             header = {"descr": "|u1", "fortran_order": False, "shape": self._shapes[name]}
@@ -244,7 +240,7 @@ def _mean_and_std(values: NDArray[np.int64]) -> tuple[Triple, Triple]:
         first = sum(value * times for value, times in enumerate(channel))
         second = sum(value**2 * times for value, times in enumerate(channel))
         mean.append(first / count / 255 if count else 0.0)
-        # a channel without variation must not make dividing by it fail
+        # A constant channel has a std of 0, and images are divided by it: 1 instead.
         std.append((count * second - first**2) ** 0.5 / count / 255 if count else 1.0)
     return (mean[0], mean[1], mean[2]), (std[0] or 1.0, std[1] or 1.0, std[2] or 1.0)
 

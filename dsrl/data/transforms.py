@@ -1,4 +1,4 @@
-"""From stored pixels to what the network reads and is compared with."""
+"""Normalise and resize images and labels for the network."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -11,16 +11,21 @@ from dsrl.data.manifest import Manifest
 
 
 def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
-    """uint8 or float (B, 3, H, W) in 0..255 -> float32 with the data set's mean and std removed.
+    """Normalise images with the mean and std of a data set.
 
-    `mean` and `std` are float32 (3,), for values in 0..1, on the device of `images`.
+    Args:
+        images: uint8 or float (B, 3, H, W), 0..255.
+        mean: float32 (3,), for values in 0..1, on the device of `images`. std: the same.
+
+    Returns:
+        float32 (B, 3, H, W).
     """
     return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
 
 @dataclass(frozen=True)
 class InputTransform:
-    """How a whole image becomes the network's input; part of every weights file."""
+    """Turns a whole image into the network's input; part of every weights file."""
 
     input_size: tuple[int, int]
     mean: Tensor  # float32 (3,), for values in 0..1

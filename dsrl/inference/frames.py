@@ -3,13 +3,12 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import av
 import numpy as np
-from PIL import Image, ImageOps, ImageSequence
+from PIL import ImageSequence
 
-from dsrl.data.images import DAMAGE, to_rgb
+from dsrl.data.images import is_clutter, is_image, open_image, to_rgb, upright_rgb
 
-# Suffix -> the format it stands for. FFmpeg would go by the content, and take a text file with
+# Suffix -> FFmpeg's name of the format. FFmpeg would go by the content, and take a text file with
 # addresses in it for a playlist.
 FILMS = {
     ".avi": "avi",
@@ -24,25 +23,31 @@ Frame = tuple[int | None, np.ndarray]
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The files in a folder whose suffix is of an image or a film, sorted.
+    """The image and film files in a folder, by their suffixes, sorted.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there are none.
     """
-    known = Image.registered_extensions().keys() | FILMS.keys()
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in known)
+    found = sorted(
+        path
+        for path in folder.iterdir()
+        if (is_image(path) or path.suffix.lower() in FILMS) and not is_clutter(Path(path.name))
+    )
     if not found:
-        raise ValueError(f"{folder}: no image or film lies in this folder; name one that has some")
+        raise ValueError(f"{folder}: no image or film in this folder; choose another one")
     return found
 
 
 def list_frames(path: Path) -> Iterator[Frame]:
-    """The frames of an animation or a film, numbered, or the only one of another image file,
-    upright (as EXIF or the film's rotation says), as uint8 (h, w, 3).
+    """The numbered frames of an animation or a film, or the only frame of another image file.
+
+    Yields:
+        The number of the frame from 0, or None for a single image; and its upright pixels, as EXIF
+        or the film's rotation says: uint8 (h, w, 3), RGB.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it cannot be read.
+        FileNotFoundError: the file does not exist.
+        ValueError: the file cannot be read.
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
@@ -50,22 +55,22 @@ def list_frames(path: Path) -> Iterator[Frame]:
 
 
 def _image(path: Path) -> Iterator[Frame]:
-    try:
-        with Image.open(path) as image:
-            # Other formats with several frames hold pages or previews.
-            animated = image.format in ("GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1
-            if not animated:
-                yield None, np.asarray(to_rgb(ImageOps.exif_transpose(image)))
-                return
+    with open_image(path, f"films are read from {', '.join(FILMS)}") as image:
+        # In other formats, several frames are pages or previews.
+        if image.format in ("GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1:
             for number, frame in enumerate(ImageSequence.Iterator(image)):
                 yield number, np.asarray(to_rgb(frame))
-    except DAMAGE as error:
-        raise ValueError(
-            f"{path}: unreadable as an image ({error}); films are read from {', '.join(FILMS)}"
-        ) from None
+        else:
+            yield None, np.asarray(upright_rgb(image))
 
 
 def _film(path: Path) -> Iterator[Frame]:
+    try:
+        import av  # the extra `video`
+    except ImportError:
+        raise ValueError(
+            f"{path}: reading films needs PyAV; install it with `pip install dsrl[video]`"
+        ) from None
     try:
         with av.open(str(path), format=FILMS[path.suffix.lower()]) as film:
             number = 0
@@ -73,7 +78,7 @@ def _film(path: Path) -> Iterator[Frame]:
                 yield number, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                 number += 1
             if not number:
-                raise ValueError("it has no pictures")
+                raise ValueError("it has no frames")
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ValueError(f"{path}: unreadable as a film ({reason}); get or make it again") from None

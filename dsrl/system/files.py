@@ -1,6 +1,6 @@
 """Writing to disk so that a failed run never leaves half a file, nor loses the old one.
 
-What is being written has the name `.<name>.<machine>-<process>.tmp` until it is complete. Killed
+A file or folder has the name `.<name>.<machine>-<process>.tmp` until it is complete. Killed
 processes leave such files; the next process that writes to the folder removes them.
 """
 
@@ -17,32 +17,20 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-
-def _machine() -> str:
-    """Tells apart where process numbers mean something else: machines, and containers on one."""
-    try:
-        namespace = str(Path("/proc/self/ns/pid").readlink())
-    except OSError:
-        namespace = ""
-    return f"{zlib.crc32((platform.node() + namespace).encode()):08x}"
-
-
-MACHINE = _machine()
-LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)\.tmp")
+# Process ids are unique in one PID namespace of one machine: a container may have its own.
+PID_NAMESPACE = Path("/proc/self/ns/pid")
+PLACE = f"{platform.node()} {PID_NAMESPACE.readlink() if PID_NAMESPACE.is_symlink() else ''}"
+MACHINE = f"{zlib.crc32(PLACE.encode()):08x}"
+# PyTorch adds the last part to the name of what it downloads.
+LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d{1,9})\.tmp(\.\w+\.partial)?")
 DAY = 24 * 3600
 
-OTHER_PLACE = "choose another place, or make this one writable"
 CURES = {
-    errno.ENOSPC: "make room and repeat the call",
-    errno.EDQUOT: "make room and repeat the call",
-    errno.EFBIG: "allow larger files and repeat the call",
-    errno.EROFS: OTHER_PLACE,
-    errno.EACCES: OTHER_PLACE,
-    errno.EPERM: OTHER_PLACE,
-    errno.ENOTDIR: "choose another place; a file is where a folder should be",
-    errno.EEXIST: "choose another place; a file is where a folder should be",
-    errno.EISDIR: "choose another name; a folder has this one",
-    errno.ENAMETOOLONG: "choose a shorter name",
+    "make room and repeat the call": (errno.ENOSPC, errno.EDQUOT),
+    "allow larger files and repeat the call": (errno.EFBIG,),
+    "choose another place, or make this one writable": (errno.EROFS, errno.EACCES, errno.EPERM),
+    "choose another place; a file is where a folder should be": (errno.ENOTDIR, errno.EEXIST),
+    "choose another name": (errno.EISDIR, errno.ENAMETOOLONG),
 }
 
 
@@ -50,7 +38,7 @@ CURES = {
 def atomic_file(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success flush it to disk and rename it to `path`.
 
-    On an exception the temporary file is removed and whatever was at `path` stays as it was.
+    On an exception the temporary file is removed, and `path` stays as it was.
 
     Raises:
         OSError: the folder cannot be created or written, or the disk is full.
@@ -74,9 +62,9 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_directory(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path`; on success it takes the place of `path`.
+    """Yield a temporary folder beside `path`; on success it replaces `path`.
 
-    On an exception the temporary folder is removed and whatever was at `path` stays as it was.
+    On an exception the temporary folder is removed, and `path` stays as it was.
 
     Raises:
         OSError: the parent folder cannot be created or written, or the disk is full.
@@ -102,11 +90,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
                 if old.exists():
                     old.rename(path)
                 raise
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def make_folder(path: Path) -> None:
-    """Create a folder, with those above it, unless it is there.
+    """Create a folder and its parents, unless they exist.
 
     Raises:
         OSError: it cannot be created.
@@ -121,52 +108,51 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def _suffix() -> str:
-    return f".{MACHINE}-{os.getpid()}.tmp"
-
-
-@cache  # once per process, as a folder of predictions may be large
-def _remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left half written in `folder`, and put back what they
-    were replacing."""
-    for path in folder.glob(".*.tmp"):
-        match = LEFTOVER.fullmatch(path.name)
-        if match and _is_abandoned(path, match[1], int(match[2])):
-            if path.is_dir() and not path.is_symlink():
-                for old in path.glob("old/*"):
-                    if not (folder / old.name).exists():
-                        old.rename(folder / old.name)
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                with suppress(OSError):  # another user's, it may be
-                    path.unlink()
-
-
-def _is_abandoned(path: Path, machine: str, process: int) -> bool:
-    """Whether nobody writes `path` any more: its process is gone, or, where that cannot be known,
-    as on the other machines of a cluster, it has not changed for a day."""
-    if machine == MACHINE:
-        try:
-            os.kill(process, 0)
-        except ProcessLookupError:
-            return True
-        except (PermissionError, OverflowError):
-            pass  # another user's
-    try:
-        return time.time() - path.stat().st_mtime > DAY
-    except FileNotFoundError:
-        return False
-
-
 @contextmanager
 def errors_that_name(path: Path) -> Iterator[None]:
-    """Let an error of writing name `path` instead of something beside it, and the cure."""
+    """Make an error of writing name `path`, not a temporary file beside it, and the cure."""
     try:
         yield
     except OSError as error:
         named = Path(str(error.filename or path))
         ours = path.parent in named.parents or named in (path, *path.parents)
-        if error.errno not in CURES or not ours:
+        cure = next((cure for cure, codes in CURES.items() if error.errno in codes), None)
+        if error.errno is None or cure is None or not ours:
             raise
-        text = f"cannot be written: {os.strerror(error.errno)}; {CURES[error.errno]}"
+        text = f"cannot be written: {os.strerror(error.errno)}; {cure}"
         raise OSError(error.errno, text, str(path)) from error
+
+
+def _suffix() -> str:
+    return f".{MACHINE}-{os.getpid()}.tmp"
+
+
+@cache  # once per process: a folder of predictions may be large
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written in `folder`, and put back the folders that
+    they were replacing."""
+    for path in folder.glob(".*.tmp*"):
+        match = LEFTOVER.fullmatch(path.name)
+        if not match or not _is_abandoned(path, match[1], int(match[2])):
+            continue
+        if path.is_dir() and not path.is_symlink():
+            for old in path.glob("old/*"):
+                if not (folder / old.name).exists():
+                    old.rename(folder / old.name)
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with suppress(OSError):  # it may be another user's
+                path.unlink()
+
+
+def _is_abandoned(path: Path, machine: str, process: int) -> bool:
+    """Whether the process that writes `path` is gone, or, where that cannot be known, as on another
+    machine of a cluster, `path` has not changed for a day."""
+    try:
+        if machine == MACHINE:
+            os.kill(process, 0)
+        return time.time() - path.stat().st_mtime > DAY
+    except ProcessLookupError:
+        return True
+    except (PermissionError, FileNotFoundError):  # another user's process; removed by another
+        return False

@@ -49,7 +49,7 @@ def archives(wildcards):
     _, dataset = DATASETS[wildcards.dataset]
     paths = [f"data/archives/{archive}" for archive in dataset.archives]
     for path in paths:
-        made = dataset.name == "demo" or Path(path).name in dataset.urls
+        made = dataset.name == "demo" or Path(path).name in dataset.downloads
         if not made and not Path(path).exists():
             raise WorkflowError(
                 missing_archive_message(dataset, Path(path).name, Path("data/archives"))

@@ -21,10 +21,12 @@ rule demo_data:
         " 2> {log:q}"
 
 
-# Only if the user has not provided the archive: Snakemake deletes the outputs of rules that it
-# repeats, and must not delete a user's download.
+# Only for archives that are missing: Snakemake deletes the outputs of rules that it repeats, and
+# an archive that the user put there must stay.
 for archive, dataset in [
-    (archive, dataset) for dataset, description in DATASETS.values() for archive in description.urls
+    (archive, dataset)
+    for dataset, description in DATASETS.values()
+    for archive in description.downloads
 ]:
     if not Path("data/archives", archive).exists():
 

@@ -1,4 +1,4 @@
-"""Packed arrays hold what the image files hold, whatever their form, by however many threads."""
+"""Packed arrays contain the pixels of the files, whatever their format and the number of jobs."""
 
 import hashlib
 import json
@@ -50,7 +50,7 @@ def describe(suffix: str = "png") -> DatasetDescription:
 def save(path: Path, content: np.ndarray | Image.Image) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     image = content if isinstance(content, Image.Image) else Image.fromarray(content)
-    image.save(path)
+    image.save(path, exif=image.getexif())
     return path
 
 
@@ -218,6 +218,20 @@ def test_images_become_rgb(tmp_path, image, expected):
     assert np.array_equal(stored, expected)
 
 
+def test_images_are_turned_upright_as_exif_says(tmp_path):
+    """Phones store the pixels as the sensor sees them; labels are drawn on the upright image."""
+    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 6: "ROTATE_90", 8: "ROTATE_270"}
+    label = random_label(np.random.default_rng(0), SIZE)
+    expected = one(tmp_path, RGB, label)
+    for orientation, turn in turns.items():
+        stored = Image.fromarray(RGB).transpose(Image.Transpose[turn])
+        stored.getexif()[0x0112] = orientation
+        found = one(tmp_path, stored, label)
+        assert all(map(np.array_equal, found, expected)), orientation
+    with pytest.raises(ValueError, match=r"8x6 pixels, but its image .* has 6x8; both need the"):
+        one(tmp_path, Image.fromarray(RGB.swapaxes(0, 1)), label)
+
+
 def truncated(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-40])
 
@@ -236,7 +250,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_faults_are_told_in_one_line_and_leave_everything_as_it_was(tmp_path, fault):
+def test_faults_are_reported_in_one_line_and_leave_everything_as_it_was(tmp_path, fault):
     write_split(tmp_path / "raw", "val", 5, SIZE)
     out = tmp_path / "prepared" / "val"
     preprocess(describe(), tmp_path / "raw", "val", SIZE, out, 1)
@@ -271,11 +285,11 @@ def test_a_test_split_that_is_not_there_has_no_samples(tmp_path):
 
 @pytest.mark.parametrize("split", ["train", "val"])
 def test_train_and_val_must_be_there(tmp_path, split):
-    with pytest.raises(ValueError, match=rf"{tmp_path}: no file fits '{split}/{{frame}}\.png'"):
+    with pytest.raises(ValueError, match=rf"{tmp_path}: no file matches '{split}/{{frame}}\.png'"):
         preprocess(describe(), tmp_path, split, SIZE, tmp_path / "out", 1)
     with pytest.raises(FileNotFoundError, match="dsrl unpack"):
         preprocess(describe(), tmp_path / "no", split, SIZE, tmp_path / "out", 1)
-    with pytest.raises(ValueError, match="no split 'tset', only train, val, test"):
+    with pytest.raises(ValueError, match="no split 'tset'; choose from train, val, test"):
         preprocess(describe(), tmp_path, "tset", SIZE, tmp_path / "out", 1)
 
 

@@ -53,7 +53,8 @@ def test_what_may_still_be_written_stays(tmp_path):
                           capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
     elsewhere = f"{int(MACHINE, 16) ^ 1:08x}"
     keep = [f".a.{MACHINE}-{os.getpid()}.tmp", f".b.{elsewhere}-{gone}.tmp", ".c.tmp", "d.tmp"]
-    for name in [*keep, f".old.{elsewhere}-{gone}.tmp"]:
+    remove = [f".old.{elsewhere}-{gone}.tmp", f".a.zip.{MACHINE}-{gone}.tmp.1a2b.partial"]
+    for name in [*keep, *remove]:
         (tmp_path / name).write_text("half")
     os.utime(tmp_path / f".old.{elsewhere}-{gone}.tmp", (0, time.time() - 25 * 3600))
     write_text(tmp_path / "new", "new")
@@ -64,15 +65,15 @@ def test_a_folder_in_the_way_of_a_file_and_the_reverse_are_kept(tmp_path):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("mine")
     with (
-        pytest.raises(IsADirectoryError, match="a folder has this"),
+        pytest.raises(IsADirectoryError, match="Is a directory; choose another name"),
         atomic_file(tmp_path / "folder"),
     ):
-        pytest.fail("should be told before the work is done")
+        pytest.fail("should fail before the work is done")
     with (
         pytest.raises(NotADirectoryError, match="choose another place"),
         atomic_directory(tmp_path / "file"),
     ):
-        pytest.fail("should be told before the work is done")
+        pytest.fail("should fail before the work is done")
     assert tree(tmp_path) == {"folder": "/", "file": "mine"}
 
 
@@ -148,7 +149,7 @@ def test_a_killed_process_leaves_the_old_content(tmp_path, kind):
 def test_what_a_killed_process_was_replacing_is_put_back(tmp_path: Path) -> None:
     """SIGKILL between the two renames: the old folder is at neither place, and must not be lost."""
     script = (
-        "import os, signal, sys; from pathlib import Path; from dsrl import files\n"
+        "import os, signal, sys; from pathlib import Path; from dsrl.system import files\n"
         "rename = Path.rename\n"
         "def killed(self, target):\n"
         "    rename(self, target)\n"
