@@ -54,9 +54,9 @@ def test_a_training_on_several_gpus(folder: Path, record: Path) -> None:
 @pytest.mark.parametrize(
     ("visible", "arguments", "expected"),
     [
-        ("0,1", ["--config", "gpus_per_job=3"], "gpus_per_job is 3; GPUs to use here: 2"),
-        ("0,1", ["--resources", "gpu=1", "--config", "gpus_per_job=2"], "GPUs to use here: 1"),
-        ("", ["--config", "gpus_per_job=2"], "gpus_per_job is 2; GPUs to use here: 0"),
+        ("0,1", ["--config", "gpus_per_job=3"], "gpus_per_job is 3; GPUs available: 2"),
+        ("0,1", ["--resources", "gpu=1", "--config", "gpus_per_job=2"], "GPUs available: 1"),
+        ("", ["--config", "gpus_per_job=2"], "gpus_per_job is 2; GPUs available: 0"),
         ("0,1", ["--config", "nodes=2"], "nodes is 2; without Slurm there is 1"),
     ],
 )
