@@ -62,7 +62,7 @@ def check(content: Mapping[str, Any], path: Path, *kinds: str) -> None:
     if content.get("format") != FORMATS[kind]:
         raise ValueError(
             f"{path}: a {kind} of format {content.get('format')}, but this version of dsrl reads "
-            f"format {FORMATS[kind]}; use the version that wrote it, or train again"
+            f"format {FORMATS[kind]}; use the version that wrote it, or remove it and train again"
         )
     _check_checksums(path)
 

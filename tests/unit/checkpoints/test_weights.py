@@ -76,7 +76,7 @@ def test_another_version_is_refused(make_weights, tmp_path):
 def test_a_checkpoint_of_the_first_format_is_refused_with_the_way_out(tmp_path):
     path = tmp_path / "epoch1.checkpoint"
     write(path, {"kind": "checkpoint", "format": 1, "info": {}, "settings": {}, "network": {}})
-    assert "use the version that wrote it, or train again" in refused(path)
+    assert "use the version that wrote it, or remove it and train again" in refused(path)
 
 
 def test_weights_of_the_first_format_are_read(make_weights, tmp_path):
