@@ -1,4 +1,4 @@
-"""Scores, weights and histories -> the results table, pictures, and the report they stand in."""
+"""Scores, weights and histories -> the results table, figures, and the report."""
 
 
 report: "../report/workflow.rst"
