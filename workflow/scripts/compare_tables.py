@@ -1,8 +1,8 @@
-"""Compare a results table with a reference, an earlier table of the same config.
+"""Compare a results table with a reference: an earlier table of the same config.
 
     python workflow/scripts/compare_tables.py results/benchmark.csv tests/golden/demo.csv
 
-Every row of the reference must be in the table, and agree with it in the columns of TOLERANCES.
+Each row of the reference must be in the table, and agree within TOLERANCES.
 """
 
 import sys
@@ -14,18 +14,18 @@ TOLERANCES = {"images": 0, "parameters": 0, "gflops": 0, "pixel_accuracy": 0.02,
 
 
 def differences(table: pd.DataFrame, reference: pd.DataFrame) -> list[str]:
-    """What the table lacks or has otherwise, a line each; none if it agrees."""
+    """One line per missing row or value outside its tolerance."""
     found = []
     for _, expected in reference.iterrows():
         name = ", ".join(map(str, expected[ROW]))
         rows = table[(table[ROW] == expected[ROW]).all(axis=1)]
         if len(rows) != 1:
-            found.append(f"{name}: {len(rows)} rows instead of one")
+            found.append(f"{name}: {len(rows)} rows, expected one")
             continue
         for column, tolerance in TOLERANCES.items():
             value = rows.iloc[0][column]
-            if not abs(value - expected[column]) <= tolerance:  # so that NaN differs as well
-                found.append(f"{name}: {column} is {value}, not {expected[column]} ± {tolerance}")
+            if not abs(value - expected[column]) <= tolerance:  # not `>`, so that NaN differs too
+                found.append(f"{name}: {column} is {value}, expected {expected[column]} ± {tolerance}")
     return found
 
 
