@@ -23,9 +23,9 @@ def differences(table: pd.DataFrame, reference: pd.DataFrame) -> list[str]:
             found.append(f"{name}: {len(rows)} rows, expected one")
             continue
         for column, tolerance in TOLERANCES.items():
-            value = rows.iloc[0][column]
-            if not abs(value - expected[column]) <= tolerance:  # not `>`, so that NaN differs too
-                found.append(f"{name}: {column} is {value}, expected {expected[column]} ± {tolerance}")
+            value, wanted = rows.iloc[0][column], expected[column]
+            if not abs(value - wanted) <= tolerance:  # not `>`, so that NaN differs too
+                found.append(f"{name}: {column} is {value}, expected {wanted} ± {tolerance}")
     return found
 
 
