@@ -4,8 +4,7 @@
         --data data/prepared/camvid-192x256 --seeds 0 1 --epochs 6 --output upsamplers
 
 Prints a table (mean over seeds, and the range) and draws what each predicts for one image of val,
-enlarged, without the image itself, which may not be ours to show. A run that is there is not
-repeated.
+enlarged, without the image itself, whose license may not allow it. Finished runs are not repeated.
 """
 
 import argparse
@@ -13,19 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
-from dsrl.checkpoints.weights import build_network, load_weights
+from dsrl.checkpoints.network import load_network
 from dsrl.config.settings import Settings, read_settings
 from dsrl.config.strict import parse
 from dsrl.data.dataset import PreparedSplit
+from dsrl.data.palette import colour
 from dsrl.evaluation.evaluate import evaluate
-from dsrl.figures.examples import colour, plt, save_figure
+from dsrl.figures.figure import save_figure
 from dsrl.models.cost import flops, latency, parameters
 from dsrl.system.distributed import set_up_device
 from dsrl.training.loop import train_stage
 
 KINDS = ("none", "transposed", "pixel_shuffle", "bilinear")
-WINDOW = 0.5  # share of the height and width that the picture shows, from the middle
+WINDOW = 0.5  # share of the height and width that is drawn, from the middle
 
 
 def train(settings: Settings, kind: str, seed: int, epochs: int, data: Path, folder: Path) -> Path:
@@ -51,22 +52,21 @@ def main() -> None:
     settings = read_settings(arguments.config)
     device = set_up_device("auto")
     split = PreparedSplit(arguments.data, "val")
-    pictures = {}
+    predictions = {}
     print("| upsampler | mean IoU % | pixel accuracy % | parameters (M) | GFLOPs | latency (ms) |")
     print("|---|---:|---:|---:|---:|---:|")
     for kind in KINDS:
         found = []
         for seed in arguments.seeds:
             path = train(settings, kind, seed, arguments.epochs, arguments.data, arguments.output)
-            weights = load_weights(path)
-            network = build_network(weights, str(path)).to(device)
-            transform = weights.info.transform.to(device)
+            network, transform, info = load_network(path, device)
             found.append(evaluate(network, split, transform, device))
         with torch.no_grad():
             image = torch.from_numpy(split.images[len(split) // 2].copy()).permute(2, 0, 1)[None]
             logits = network(transform(image.to(device))).logits
-        pictures[kind] = colour(logits[0].argmax(0).byte().cpu().numpy(), split.manifest.classes)
-        size = weights.info.input_size
+        labels = logits[0].argmax(0).byte().cpu().numpy()
+        predictions[kind] = colour(labels, split.manifest.classes)
+        size = info.input_size
         print(
             f"| {kind} | {spread([s.mean_iou for s in found])} "
             f"| {spread([s.pixel_accuracy for s in found])} | {parameters(network) / 1e6:.2f} "
@@ -74,7 +74,7 @@ def main() -> None:
             f"| {1000 * latency(network, size, device, 20):.1f} |",
             flush=True,
         )
-    draw(pictures, arguments.output / "upsamplers.png")
+    draw(predictions, arguments.output / "upsamplers.png")
 
 
 def spread(values: list[float]) -> str:
@@ -83,12 +83,13 @@ def spread(values: list[float]) -> str:
     return f"{100 * float(np.mean(values)):.2f} ({low:.2f}-{high:.2f})"
 
 
-def draw(pictures: dict[str, np.ndarray], output: Path) -> None:
-    """The middle of each prediction, side by side, pixel by pixel."""
-    figure, axes = plt.subplots(1, len(pictures), figsize=(3.4 * len(pictures), 2.9))
-    for (kind, picture), ax in zip(pictures.items(), axes, strict=True):
-        height, width = (round(side * (1 - WINDOW) / 2) for side in picture.shape[:2])
-        ax.imshow(picture[height:-height, width:-width], interpolation="nearest")
+def draw(predictions: dict[str, np.ndarray], output: Path) -> None:
+    """Draw the middle of each prediction, side by side, without smoothing."""
+    figure = Figure(figsize=(3.4 * len(predictions), 2.9))
+    axes = figure.subplots(1, len(predictions))
+    for (kind, image), ax in zip(predictions.items(), axes, strict=True):
+        height, width = (round(side * (1 - WINDOW) / 2) for side in image.shape[:2])
+        ax.imshow(image[height:-height, width:-width], interpolation="nearest")
         ax.set_title(kind, fontsize=10)
         ax.set_axis_off()
     figure.tight_layout(pad=0.3)

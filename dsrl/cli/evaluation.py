@@ -1,4 +1,4 @@
-"""Commands that score and picture: benchmark, table, plot-examples, plot-curves, plot-classes,
+"""Commands that score and plot: benchmark, table, plot-examples, plot-curves, plot-classes,
 plot-sweep."""
 
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 from dsrl.cli.options import (
     Arguments,
+    Parser,
     add_command,
     add_data,
     add_device,
@@ -15,6 +16,8 @@ from dsrl.cli.options import (
     whole_number,
 )
 
+TABLE_OUTPUT = "text file to write; a CSV file of the same name goes beside it"
+
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this module to the parser."""
@@ -22,13 +25,8 @@ def add_commands(commands: Any) -> None:
     add_table(commands)
     add_plot_examples(commands)
     add_plot_curves(commands)
-    for name, run, text in (
-        ("plot-classes", plot_classes, "picture the IoU of each class"),
-        ("plot-sweep", plot_sweep, "picture mean IoU against input size and GFLOPs"),
-    ):
-        parser = add_command(commands, name, run, text)
-        parser.add_argument("benchmark", type=Path, metavar="CSV", help="of `dsrl table`")
-        parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    add_plot_classes(commands)
+    add_plot_sweep(commands)
 
 
 def add_benchmark(commands: Any) -> None:
@@ -36,15 +34,13 @@ def add_benchmark(commands: Any) -> None:
     parser.add_argument("--weights", type=Path, required=True, help="weights of any stage")
     add_data(parser, "weights")
     add_split(parser)
+    output = Path("outputs/benchmark.txt")
+    parser.add_argument("--output", type=file_named(".txt"), default=output, help=TABLE_OUTPUT)
     parser.add_argument(
-        "--output",
-        type=file_named(".txt"),
-        default=Path("outputs/benchmark.txt"),
-        help="text file to write; a CSV goes beside it",
+        "--latency-runs", type=whole_number, default=20, help="number of timed passes"
     )
-    parser.add_argument("--latency-runs", type=whole_number, default=20, help="timed passes")
-    parser.add_argument("--experiment", default="", help="name of the row's experiment")
-    parser.add_argument("--seed", type=int, help="that of the training, for the row")
+    parser.add_argument("--experiment", default="", help="experiment of the table row")
+    parser.add_argument("--seed", type=int, help="seed of the table row")
     add_device(parser)
 
 
@@ -54,44 +50,47 @@ def benchmark(arguments: Arguments) -> None:
     benchmark(
         arguments.weights,
         data_of_weights(arguments, arguments.weights),
-        arguments.dataset_split,
-        arguments.output,
-        arguments.device,
-        arguments.latency_runs,
-        arguments.experiment,
-        arguments.seed,
+        split=arguments.dataset_split,
+        output=arguments.output,
+        device=arguments.device,
+        latency_runs=arguments.latency_runs,
+        experiment=arguments.experiment,
+        seed=arguments.seed,
     )
     print(arguments.output.read_text(encoding="utf-8"), end="")
 
 
 def add_table(commands: Any) -> None:
     parser = add_command(commands, "table", table, "merge benchmarks into the results table")
-    parser.add_argument("benchmarks", type=Path, nargs="+", metavar="CSV", help="in row order")
     parser.add_argument(
-        "--output",
-        type=file_named(".txt"),
-        required=True,
-        help="text file to write; a CSV goes beside it",
+        "benchmarks",
+        type=Path,
+        nargs="+",
+        metavar="CSV",
+        help="written by `dsrl benchmark`, in the order of the rows",
     )
+    parser.add_argument("--output", type=file_named(".txt"), required=True, help=TABLE_OUTPUT)
 
 
 def table(arguments: Arguments) -> None:
-    from dsrl.evaluation.table import write_table
+    from dsrl.evaluation.table import read_scores, write_table
 
-    write_table(arguments.benchmarks, arguments.output)
+    write_table([read_scores(path) for path in arguments.benchmarks], arguments.output)
 
 
 def add_plot_examples(commands: Any) -> None:
     parser = add_command(
-        commands, "plot-examples", plot_examples, "picture inputs, predictions and truth"
+        commands, "plot-examples", plot_examples, "plot inputs, predictions and ground truth"
     )
-    parser.add_argument("weights", type=Path, nargs="+", metavar="WEIGHTS", help="a column each")
+    parser.add_argument(
+        "weights", type=Path, nargs="+", metavar="WEIGHTS", help="one column of predictions each"
+    )
     add_data(parser, "weights")
     add_split(parser)
     parser.add_argument(
-        "--count", type=whole_number, default=4, help="images, spread over the split"
+        "--count", type=whole_number, default=4, help="number of images, spread over the split"
     )
-    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    add_image_output(parser)
     add_device(parser)
 
 
@@ -101,17 +100,25 @@ def plot_examples(arguments: Arguments) -> None:
     plot_examples(
         arguments.weights,
         data_of_weights(arguments, arguments.weights[0]),
-        arguments.dataset_split,
-        arguments.count,
-        arguments.output,
-        arguments.device,
+        split=arguments.dataset_split,
+        count=arguments.count,
+        output=arguments.output,
+        device=arguments.device,
     )
 
 
 def add_plot_curves(commands: Any) -> None:
-    parser = add_command(commands, "plot-curves", plot_curves, "picture the histories of stages")
-    parser.add_argument("histories", type=Path, nargs="+", metavar="CSV", help="stage 1, 2, ...")
-    parser.add_argument("--output", type=Path, required=True, help="picture to write")
+    parser = add_command(
+        commands, "plot-curves", plot_curves, "plot losses and scores over the epochs"
+    )
+    parser.add_argument(
+        "histories",
+        type=Path,
+        nargs="+",
+        metavar="CSV",
+        help="history.csv of stage 1, 2, ... in this order",
+    )
+    add_image_output(parser)
 
 
 def plot_curves(arguments: Arguments) -> None:
@@ -120,13 +127,35 @@ def plot_curves(arguments: Arguments) -> None:
     plot_curves(arguments.histories, arguments.output)
 
 
+def add_plot_classes(commands: Any) -> None:
+    parser = add_command(commands, "plot-classes", plot_classes, "plot the IoU of each class")
+    add_scores(parser)
+    add_image_output(parser)
+
+
 def plot_classes(arguments: Arguments) -> None:
     from dsrl.figures.charts import plot_classes
 
     plot_classes(arguments.benchmark, arguments.output)
 
 
+def add_plot_sweep(commands: Any) -> None:
+    parser = add_command(
+        commands, "plot-sweep", plot_sweep, "plot mean IoU over input size and GFLOPs"
+    )
+    add_scores(parser)
+    add_image_output(parser)
+
+
 def plot_sweep(arguments: Arguments) -> None:
     from dsrl.figures.charts import plot_sweep
 
     plot_sweep(arguments.benchmark, arguments.output)
+
+
+def add_scores(parser: Parser) -> None:
+    parser.add_argument("benchmark", type=Path, metavar="CSV", help="written by `dsrl table`")
+
+
+def add_image_output(parser: Parser) -> None:
+    parser.add_argument("--output", type=Path, required=True, help="image file to write")

@@ -5,6 +5,7 @@ from typing import Any
 
 from dsrl.cli.options import (
     Arguments,
+    Parser,
     UsageError,
     add_command,
     add_data,
@@ -23,72 +24,80 @@ def add_commands(commands: Any) -> None:
 
 
 def add_test(commands: Any) -> None:
-    parser = add_command(commands, "test", test, "predict one image, and picture the result")
-    parser.add_argument("--image-file", type=Path, required=True, metavar="FILE", help="any image")
+    parser = add_command(commands, "test", test, "predict one image and show the result")
+    parser.add_argument(
+        "--image-file", type=Path, required=True, metavar="FILE", help="image of any size"
+    )
     add_weights(parser)
     parser.add_argument(
         "--output",
         type=file_named(".png"),
-        help="picture to write (default: outputs/<name of the image>.png)",
+        help="image file to write (default: outputs/<name of the image>.png)",
     )
     add_device(parser)
 
 
 def test(arguments: Arguments) -> None:
-    from dsrl.figures.sheet import picture_prediction
+    from dsrl.figures.sheet import write_sheet
     from dsrl.inference.predictor import Predictor
 
     image = arguments.image_file
     output = arguments.output or Path("outputs", f"{image.stem}.png")
-    picture_prediction(image, Predictor(arguments.weights, arguments.device), output)
+    write_sheet(image, Predictor(arguments.weights, arguments.device), output)
     print(output)
 
 
 def add_predict(commands: Any) -> None:
     parser = add_command(
-        commands, "predict", predict, "write the predictions of images, or of a prepared split"
+        commands, "predict", predict, "write predictions for images or for a prepared split"
     )
     parser.add_argument(
         "images",
         type=Path,
         nargs="*",
         metavar="IMAGE",
-        help="files, folders of them, animations (GIF, WebP, APNG) or films (MP4, AVI, MOV, MKV, "
-        "WebM), frame by frame; of none, a prepared split",
+        help="images, folders of images, animations (GIF, WebP, APNG) or videos (MP4, AVI, MOV, "
+        "MKV, WebM), which are predicted frame by frame; without any, a prepared split",
     )
     add_weights(parser)
     add_data(parser, "weights")
     add_split(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder")
+    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
     parser.add_argument(
         "--format",
         choices=("color", "train-ids", "cityscapes"),
         default="color",
-        help="of the pictures; cityscapes: <name>_pred.png of label ids, as its evaluation wants",
+        help="contents of the files; cityscapes: label ids in <name>_pred.png, as the Cityscapes "
+        "evaluation reads them (default: %(default)s)",
     )
     add_device(parser)
 
 
 def predict(arguments: Arguments) -> None:
-    from dsrl.inference import predictor as inference
+    from dsrl.inference.predictor import (
+        Predictor,
+        images_of_files,
+        images_of_split,
+        write_predictions,
+    )
 
-    predictor = inference.Predictor(arguments.weights, arguments.device)
+    if arguments.images and arguments.data is not None:
+        raise UsageError("give either images or --data")
+    predictor = Predictor(arguments.weights, arguments.device)
     if arguments.images:
-        if arguments.data is not None:
-            raise UsageError("give either images or --data")
-        pictures = inference.pictures_of_files(arguments.images)
+        images = images_of_files(arguments.images)
     else:
         data = data_of_weights(arguments, arguments.weights)
-        pictures = inference.pictures_of_split(data, arguments.dataset_split)
-    inference.predict(predictor, pictures, arguments.output, arguments.format)
+        images = images_of_split(data, arguments.dataset_split)
+    write_predictions(predictor, images, arguments.output, arguments.format)
 
 
 def add_export(commands: Any) -> None:
     parser = add_command(
-        commands, "export", export, "write the inference network as a .pt2 file of torch.export"
+        commands, "export", export, "export the inference network to a .pt2 file of torch.export"
     )
     add_weights(parser)
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("--output", type=Path, required=True, help=".pt2 file to write")
 
 
 def export(arguments: Arguments) -> None:
@@ -97,7 +106,7 @@ def export(arguments: Arguments) -> None:
     export(arguments.weights, arguments.output)
 
 
-def add_weights(parser: Any) -> None:
+def add_weights(parser: Parser) -> None:
     parser.add_argument(
         "--weights", type=Path, required=True, help="weights or a checkpoint of any stage"
     )

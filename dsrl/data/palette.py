@@ -1,4 +1,4 @@
-"""Train ids as colours."""
+"""Colour map of train ids."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from dsrl.data.manifest import IGNORE_INDEX, ClassInfo
 
 
 def colour(labels: np.ndarray, classes: Sequence[ClassInfo]) -> np.ndarray:
-    """uint8 (H, W) train ids -> uint8 (H, W, 3); ignored pixels are black."""
+    """Train ids, uint8 (..., H, W) -> RGB, uint8 (..., H, W, 3); ignored pixels are black."""
     palette = np.zeros((256, 3), np.uint8)
     palette[: len(classes)] = [c.color for c in classes]
     palette[IGNORE_INDEX] = 0

@@ -1,4 +1,4 @@
-"""The benchmark of one set of weights on one split, as text and CSV."""
+"""Benchmark one weights file on one split: its scores and its cost, as text and CSV."""
 
 import platform
 from datetime import date
@@ -8,96 +8,110 @@ import pandas as pd
 import torch
 
 import dsrl
-from dsrl.checkpoints.weights import WeightsInfo, build_network, load_weights
+from dsrl.checkpoints.network import LoadedNetwork, load_network
 from dsrl.config.settings import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
 from dsrl.evaluation.evaluate import EVALUATION_BATCH, Scores, evaluate
-from dsrl.evaluation.table import format_tables, write_tables
+from dsrl.evaluation.table import write_table
 from dsrl.models.cost import flops, latency, parameters
-from dsrl.models.dsrl import DSRL
 from dsrl.system.distributed import set_up_device
 from dsrl.system.faults import explained_faults
 
+Row = dict[str, object]  # column of the CSV -> value
+
 
 def benchmark(
-    weights_path: Path,
+    weights: Path,
     data: Path,
-    split_name: str,
+    *,
+    split: str,
     output: Path,
-    device_name: str,
-    runs: int,
+    device: str,
+    latency_runs: int,
     experiment: str = "",
     seed: int | None = None,
 ) -> None:
-    """Score the inference network of `weights_path` and write `output` (text) and a CSV beside it.
+    """Score the inference network of a file, and write `output` (text) and a CSV beside it.
 
     Args:
-        weights_path: a weights file of any stage, pruned or not.
+        weights: weights or a checkpoint of any stage, pruned or not.
         data: folder of a prepared data set.
-        split_name: one of its splits. A split without images gives a CSV without rows.
-        output: a path that ends in `.txt`; the CSV has the same name with `.csv`.
-        device_name: `auto`, `cpu` or `gpu`.
-        runs: timed passes for the latency.
-        experiment, seed: by which the table knows the row; None is no seed.
+        split: one of its splits. A split without images gives a CSV without rows.
+        output: path that ends in `.txt`; the CSV has the same name with `.csv`.
+        device: `auto`, `cpu` or `gpu`.
+        latency_runs: number of timed passes for the latency.
+        experiment, seed: identify the row in the results table; None means no seed.
 
     Raises:
-        OSError, ValueError: bad input, or a split whose labels are all ignored.
+        OSError: a file cannot be read or written.
+        ValueError: a file is damaged, weights and data have different classes, or all labels of the
+            split are ignored.
     """
-    device = set_up_device(device_name)
-    weights = load_weights(weights_path)
-    split = PreparedSplit(data, split_name)
-    if [c.name for c in split.manifest.classes] != [c.name for c in weights.info.classes]:
+    torch_device = set_up_device(device)
+    loaded = load_network(weights, torch_device)
+    prepared = PreparedSplit(data, split)
+    if [c.name for c in prepared.manifest.classes] != [c.name for c in loaded.info.classes]:
         raise ValueError(
-            f"{weights_path}: was trained on the classes of '{weights.info.dataset}', which are "
-            f"not those of {split.folder}"
+            f"{weights}: trained on the classes of '{loaded.info.dataset}', which differ from "
+            f"those of {prepared.folder}"
         )
-    network = build_network(weights, str(weights_path)).to(device)
-    rows = []
-    if len(split):
-        transform = weights.info.transform.to(device)
-        native = split_name != "train"
-        with explained_faults(EVALUATION_BATCH, weights.info.input_size):
-            scores = evaluate(network, split, transform, device, native=native)
+    rows: list[Row] = []
+    if len(prepared):
+        scores = _score(loaded, prepared, torch_device)
         if not sum(scores.class_pixels):
             raise ValueError(
-                f"{split.folder}: no pixel has a label, as in splits whose labels are not public; "
-                f"what their server scores is written by `dsrl predict --weights {weights_path} "
-                f"--data {data} --dataset-split {split_name} --format cityscapes --output DIR`"
+                f"{prepared.folder}: no pixel has a label; for a split whose labels are not public,"
+                f" write the files to submit with `dsrl predict --weights {weights} --data {data} "
+                f"--dataset-split {split} --format cityscapes --output DIR`"
             )
-        frequent = most_frequent_class(data, split)
         rows = [
             {
                 "experiment": experiment,
                 "seed": seed,
-                **_identity(weights.info, split, device),
-                **_score_columns(scores, frequent, split),
-                **_cost_columns(network, weights.info.input_size, device, runs),
-                **_class_columns(scores, split),
+                **_identity(loaded, prepared, torch_device),
+                **_score_columns(scores, prepared),
+                **_cost_columns(loaded, torch_device, latency_runs),
+                **_class_columns(scores, prepared),
             }
         ]
-    frame = pd.DataFrame(rows)
-    write_tables(frame, format_tables([frame]), output)
+    write_table([pd.DataFrame(rows)], output)
 
 
-def most_frequent_class(data: Path, split: PreparedSplit) -> int:
-    """Train id of the class with most pixels in the training split, or in `split` without one."""
-    has_train = (Path(data) / "train").is_dir()
-    manifest = read_manifest(Path(data) / "train") if has_train else split.manifest
+def most_frequent_class(split: PreparedSplit) -> int:
+    """Train id of the class with most pixels in the training split beside `split`, or in `split`
+    where there is none."""
+    train = split.folder.with_name("train")
+    manifest = read_manifest(train) if train.is_dir() else split.manifest
     return max(range(len(manifest.classes)), key=lambda c: manifest.class_pixels[c])
 
 
 def constant_scores(class_pixels: list[int], answer: int) -> tuple[float, float]:
-    """Pixel accuracy and mean IoU of always answering class `answer`.
+    """Pixel accuracy and mean IoU of predicting class `answer` everywhere.
 
-    Its IoU is its share of the pixels; all other classes that occur have 0.
+    Its IoU is its share of the pixels; that of every other class that occurs is 0.
     """
     share = class_pixels[answer] / sum(class_pixels)
     occurring = sum(pixels > 0 or c == answer for c, pixels in enumerate(class_pixels))
     return share, share / occurring
 
 
-def _identity(info: WeightsInfo, split: PreparedSplit, device: torch.device) -> dict[str, object]:
+def device_name(device: torch.device) -> str:
+    """The device as the table shows it: the name of the GPU, or the number of CPU threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
+
+
+def _score(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device) -> Scores:
+    network, transform, info = loaded
+    native = split.manifest.split != "train"  # the training split stores no native labels
+    with explained_faults(EVALUATION_BATCH, info.input_size):
+        return evaluate(network, split, transform, device, native=native)
+
+
+def _identity(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device) -> Row:
+    info = loaded.info
     height, width = info.input_size
     return {
         "type": STAGE_NAMES[info.stage],
@@ -115,7 +129,8 @@ def _identity(info: WeightsInfo, split: PreparedSplit, device: torch.device) -> 
     }
 
 
-def _score_columns(scores: Scores, frequent: int, split: PreparedSplit) -> dict[str, object]:
+def _score_columns(scores: Scores, split: PreparedSplit) -> Row:
+    frequent = most_frequent_class(split)
     baseline_accuracy, baseline_iou = constant_scores(scores.class_pixels, frequent)
     return {
         "pixel_accuracy": scores.pixel_accuracy,
@@ -129,23 +144,15 @@ def _score_columns(scores: Scores, frequent: int, split: PreparedSplit) -> dict[
     }
 
 
-def _cost_columns(
-    network: DSRL, input_size: tuple[int, int], device: torch.device, runs: int
-) -> dict[str, object]:
+def _cost_columns(loaded: LoadedNetwork, device: torch.device, latency_runs: int) -> Row:
+    network, _, info = loaded
     return {
         "parameters": parameters(network),
-        "gflops": flops(network, input_size) / 1e9,
-        "latency_ms": 1000 * latency(network, input_size, device, runs),
+        "gflops": flops(network, info.input_size) / 1e9,
+        "latency_ms": 1000 * latency(network, info.input_size, device, latency_runs),
     }
 
 
-def _class_columns(scores: Scores, split: PreparedSplit) -> dict[str, float]:
+def _class_columns(scores: Scores, split: PreparedSplit) -> Row:
     names = [f"iou_{c.name}" for c in split.manifest.classes]
     return dict(zip(names, scores.per_class_iou, strict=True))
-
-
-def device_name(device: torch.device) -> str:
-    """The device as a reader of the table would name it."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"

@@ -1,4 +1,4 @@
-"""Scores of a network on a split: whole images, in float32."""
+"""Score a network on a split: whole images, in float32."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,20 +14,20 @@ from dsrl.data.transforms import InputTransform, resize_labels
 from dsrl.evaluation.metrics import ConfusionMatrix
 from dsrl.system import distributed
 
-EVALUATION_BATCH = 8  # images; scores do not depend on it
+EVALUATION_BATCH = 8  # images; the scores do not depend on it
 
 
 @dataclass(frozen=True)
 class Scores:
-    """Shares are in 0..1, NaN where nothing was counted."""
+    """Shares are in 0..1, and NaN where no pixel was counted."""
 
     pixel_accuracy: float
     mean_iou: float
     mean_iou_per_image: float
     cross_entropy: float  # nats per labelled pixel
-    mean_iou_native: float  # at the labels' own size; NaN unless asked for
+    mean_iou_native: float  # at the native size of the labels; NaN unless requested
     per_class_iou: list[float]
-    class_pixels: list[int]  # of the labels, at the output size
+    class_pixels: list[int]  # labelled pixels of each class, at the output size
 
 
 @torch.no_grad()
@@ -36,21 +36,22 @@ def evaluate(
     split: PreparedSplit,
     transform: InputTransform,
     device: torch.device,
+    *,
     batch_size: int = EVALUATION_BATCH,
     native: bool = False,
     each_batch: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Score `network` on all images of `split`, at its output size.
 
-    Under torchrun every process takes its share of the images, none twice, and all return the
-    scores of the whole. Labels stored at another size are brought to the output's, nearest.
+    Under torchrun each process scores its share of the images, and all return the scores of the
+    whole split. Labels stored at another size are resized to the output size (nearest).
 
     Args:
-        network: returns something with `logits` (B, C, 2H, 2W) in eval mode.
+        network: in eval mode returns a tuple with `logits` (B, C, 2H, 2W).
         transform: on `device`.
-        native: also compare with the labels at the size they came in, to which predictions are
-            resized, nearest, as the official evaluation does.
-        each_batch: is called before each batch; may raise to end the evaluation.
+        native: also resize the predictions (nearest) to the native size of the labels and compare
+            there, as the official Cityscapes evaluation does.
+        each_batch: called before each batch; may raise to stop the evaluation.
     """
     was_training = network.training
     network.eval()
@@ -60,7 +61,7 @@ def evaluate(
     native_confusion = ConfusionMatrix(classes, IGNORE_INDEX)
     cross_entropy = torch.zeros((), dtype=torch.float64, device=device)
     seen = 0
-    # Its own generator, so that a validation draws nothing from that of the training.
+    # Its own generator, so that validation draws no random numbers from that of the training.
     loader = DataLoader(
         EvaluationSet(split, share), batch_size=batch_size, generator=torch.Generator()
     )

@@ -1,4 +1,4 @@
-"""Segmentation metrics that depend on the images alone, not on how they were batched."""
+"""Segmentation metrics that do not depend on how the images are batched."""
 
 from typing import Self
 
@@ -7,17 +7,17 @@ from torch import Tensor
 
 
 class ConfusionMatrix:
-    """Counts of (target, prediction) pairs, and what follows from them.
+    """Counts of (target, prediction) pairs, and the metrics computed from them.
 
     Args:
         num_classes: C.
-        ignore_index: target value whose pixels are not counted.
+        ignore_index: pixels with this target value are not counted.
 
     Attributes:
-        matrix: int64 (C, C), rows are targets, columns predictions; on the device of the first
+        matrix: int64 (C, C), rows are targets, columns predictions; on the device of the last
             update.
-        image_iou_sum: float64 scalar, the sum over images of the mean IoU of each.
-        image_count: int64 scalar, the images with at least one counted pixel.
+        image_iou_sum: float64 scalar, sum over images of the mean IoU of each.
+        image_count: int64 scalar, number of images with at least one counted pixel.
     """
 
     def __init__(self, num_classes: int, ignore_index: int = 255):
@@ -31,8 +31,8 @@ class ConfusionMatrix:
         """Count a batch.
 
         Args:
-            prediction, target: any integer dtype, (N, H, W); values in 0..C-1, in the target also
-                ignore_index.
+            prediction, target: (N, H, W) of any integer dtype; values in 0..C-1, and in the target
+                also `ignore_index`.
 
         Raises:
             ValueError: the shapes differ, or a value is out of range.
@@ -50,7 +50,7 @@ class ConfusionMatrix:
             if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
                 raise ValueError(
                     f"{name} has values from {int(values.min())} to {int(values.max())}; "
-                    f"there are {classes} classes, counted from 0"
+                    f"expected 0 to {classes - 1}"
                 )
         bins = torch.bincount(
             (image * classes + target) * classes + prediction, minlength=images * classes**2
@@ -71,29 +71,29 @@ class ConfusionMatrix:
 
     @property
     def counts(self) -> tuple[Tensor, ...]:
-        """The tensors whose sums over processes are the counts of the whole."""
+        """The tensors to sum over processes."""
         return self.matrix, self.image_iou_sum, self.image_count
 
     @property
     def per_class_iou(self) -> Tensor:
-        """float64 (C,): intersection over union summed over the split; NaN for a class that
-        neither targets nor predictions hold."""
+        """float64 (C,): intersection over union, each summed over all images; NaN for a class that
+        occurs neither in targets nor in predictions."""
         return _iou(self.matrix)
 
     @property
     def mean_iou(self) -> float:
-        """Mean of `per_class_iou` over the classes that occur: Cityscapes' definition."""
+        """Mean of `per_class_iou` over the classes that occur, as Cityscapes defines it."""
         return float(_mean_iou(self.matrix))
 
     @property
     def mean_iou_per_image(self) -> float:
-        """Mean over images of the mean IoU of each alone, over the classes that occur in it: the
-        bracketed figure of the original implementation, there taken per batch."""
+        """Mean over images of the mean IoU of each, over the classes that occur in it: the figure
+        that the original implementation gives in brackets, there averaged over batches."""
         return float(self.image_iou_sum / self.image_count)
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of the counted pixels that are right; NaN where none was counted."""
+        """Share of the counted pixels that are predicted correctly; NaN without counted pixels."""
         return float(self.matrix.diagonal().sum().double() / self.matrix.sum())
 
 
@@ -104,5 +104,5 @@ def _iou(matrix: Tensor) -> Tensor:
 
 
 def _mean_iou(matrix: Tensor) -> Tensor:
-    """(..., C, C) counts -> float64 (...), over the classes that occur; NaN where none does."""
+    """(..., C, C) counts -> float64 (...), over the classes that occur; NaN if none does."""
     return _iou(matrix).nanmean(-1)

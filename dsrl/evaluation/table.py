@@ -1,4 +1,4 @@
-"""The results table: one row a stage, as in the original implementation's README."""
+"""The results table: one row per stage, as in the original implementation's README."""
 
 from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ import pandas as pd
 
 from dsrl.system.files import atomic_file
 
-# Of a benchmark's CSV, what the table shows.
+# The columns of a benchmark's CSV that the table needs.
 COLUMNS = (
     *("experiment", "seed", "type", "dataset", "split", "images", "network", "encoder", "sizes"),
     *("device", "versions"),
@@ -16,66 +16,76 @@ COLUMNS = (
     *("parameters", "gflops", "latency_ms"),
 )
 
-# What rows of a table may differ in beside stage and seed; where they do, it becomes a column.
+# Shown as columns of the table where its rows differ in them, and otherwise in the heading.
 VARYING = ("experiment", "network", "encoder", "sizes")
+
+NOTE = (
+    "Mean Accuracy is the original's name for pixel accuracy. Mean IoU in brackets: of each image "
+    "alone, averaged over the images."
+)
 
 
 def read_csv(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
-    """Read a CSV file with at least these columns; one without rows may be without columns.
+    """Read a CSV file that has at least these columns; an empty file gives an empty frame.
 
     Args:
-        what: what it should be, for the message.
+        what: the kind of file expected, for the message.
 
     Raises:
-        OSError, ValueError: it cannot be read, or is something else; one line names it.
+        OSError: the file cannot be read.
+        ValueError: it is another kind of file.
     """
     try:
         frame = pd.read_csv(path)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
-    except ValueError as error:  # ParserError and UnicodeDecodeError are some
+    except ValueError as error:  # including ParserError and UnicodeDecodeError
         raise ValueError(f"{path}: not {what}: {error}") from None
     if missing := [column for column in columns if column not in frame]:
-        raise ValueError(f"{path}: not {what}: it has no column '{missing[0]}'")
+        raise ValueError(f"{path}: not {what}: column '{missing[0]}' is missing")
     return frame
 
 
 def read_scores(path: Path) -> pd.DataFrame:
     """Read a CSV file of `dsrl benchmark` or `dsrl table`; see `read_csv`."""
     frame = read_csv(path, COLUMNS, "a CSV file of `dsrl benchmark`")
-    names = frame["experiment"].astype(object).fillna("").astype(str) if len(frame) else None
-    return frame if names is None else frame.assign(experiment=names)
+    if frame.empty:
+        return frame
+    # An unnamed experiment is read as NaN, which `groupby` would drop; one named "1" as a number.
+    return frame.assign(experiment=frame.experiment.astype(object).fillna("").astype(str))
 
 
-def write_table(paths: Sequence[Path], output: Path) -> None:
-    """Merge benchmark CSVs into `output` (text) and a CSV of the same name beside it."""
-    frames = [read_scores(path) for path in paths]
-    rows = [frame for frame in frames if len(frame)]
-    write_tables(pd.concat(rows) if rows else pd.DataFrame(), format_tables(frames), output)
+def write_table(frames: Sequence[pd.DataFrame], output: Path) -> None:
+    """Write the table to `output` (text) and all rows to a CSV of the same name, each atomically.
 
-
-def write_tables(frame: pd.DataFrame, text: str, output: Path) -> None:
-    """Write `text` to `output` and `frame` to a CSV of the same name beside it, each atomically."""
+    Args:
+        frames: with the columns COLUMNS and `iou_<class>`, in the order of the rows; or empty.
+    """
+    scored = [frame for frame in frames if len(frame)]
+    rows = pd.concat(scored) if scored else pd.DataFrame()
     with atomic_file(output) as text_file, atomic_file(output.with_suffix(".csv")) as csv_file:
-        text_file.write_text(text, encoding="utf-8")
-        frame.to_csv(csv_file, index=False)
+        text_file.write_text(format_table(scored), encoding="utf-8")
+        rows.to_csv(csv_file, index=False)
 
 
-def format_tables(frames: Sequence[pd.DataFrame]) -> str:
-    """For each data set and split a heading, the table of the stages, and one of the classes for
-    each experiment. Rows that differ in nothing but the seed are shown as mean ± standard
-    deviation over the seeds (of a sample: n - 1)."""
-    rows = [frame for frame in frames if len(frame)]
-    if not rows:
+def format_table(frames: Sequence[pd.DataFrame]) -> str:
+    """For each data set and split a heading, the table of the stages, and a table of the classes
+    for each experiment. Rows that differ only in the seed are shown as mean ± standard deviation
+    over the seeds (of a sample: n - 1).
+
+    Args:
+        frames: see `write_table`; none of them empty.
+    """
+    if not frames:
         return "No labelled images in this split: nothing was scored.\n"
     groups: dict[Hashable, list[pd.DataFrame]] = {}
-    for frame in rows:  # joined only within a data set, as the columns of classes differ
+    for frame in frames:  # concatenated per data set only, as the class columns differ
         for key, group in frame.groupby(["dataset", "split"], sort=False):
             groups.setdefault(key, []).append(group)
     parts = []
     for group in map(pd.concat, groups.values()):
         varying = [key for key in VARYING if group[key].nunique() > 1]
-        parts += [_heading(group, varying), _stage_table(group, varying)]
+        parts += [_heading(group, varying), _stage_table(group, varying), NOTE]
         for name, experiment in group.groupby("experiment", sort=False):
             title = f"IoU %, {name}" if "experiment" in varying else "IoU %"
             parts.append(_class_table(experiment, title))
@@ -83,7 +93,7 @@ def format_tables(frames: Sequence[pd.DataFrame]) -> str:
 
 
 def class_columns(rows: pd.DataFrame) -> list[str]:
-    """The columns that hold the IoU of a class."""
+    """Names of the columns with the IoU of a class."""
     return [column for column in rows.columns if column.startswith("iou_")]
 
 
@@ -99,7 +109,7 @@ def _heading(group: pd.DataFrame, varying: Sequence[str]) -> str:
         "Device": ", ".join(map(str, group.device.unique())),
         "Versions": first.versions,
         "Date": first.date,
-        "Baseline": f"always answering '{first.baseline_class}': "
+        "Baseline": f"predicting '{first.baseline_class}' everywhere: "
         f"accuracy {100 * first.baseline_pixel_accuracy:.2f} %, "
         f"mean IoU {100 * first.baseline_mean_iou:.2f} %",
     }
@@ -122,7 +132,7 @@ def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
         }
         for runs in _over_seeds(group, varying)
     ]
-    return _markdown(pd.DataFrame(rows), text=len(varying) + 1)
+    return _markdown(pd.DataFrame(rows), text_columns=len(varying) + 1)
 
 
 def _class_table(runs: pd.DataFrame, title: str) -> str:
@@ -131,11 +141,11 @@ def _class_table(runs: pd.DataFrame, title: str) -> str:
     for rows in _over_seeds(runs, []):
         names.append(rows.type.iloc[0])
         cells.append([_percent(rows[column]) for column in columns])
-    return _markdown(pd.DataFrame(zip(*cells, strict=True), columns=names), text=1)
+    return _markdown(pd.DataFrame(zip(*cells, strict=True), columns=names), text_columns=1)
 
 
 def _over_seeds(group: pd.DataFrame, varying: Sequence[str]) -> Iterator[pd.DataFrame]:
-    """The rows that differ in their seed only, together; those without one each alone."""
+    """Rows that differ only in their seed, together; rows without a seed, one at a time."""
     for _, rows in group.groupby([*varying, "type"], sort=False):
         if rows.seed.notna().all() and rows.seed.is_unique:
             yield rows
@@ -148,22 +158,15 @@ def _percent(shares: pd.Series) -> str:
 
 
 def _mean(values: pd.Series, digits: int) -> str:
-    """The mean, with the standard deviation where there are several values."""
+    """The mean, with the standard deviation if there are several values; "-" if one is NaN."""
     if values.isna().any():
         return "-"
     mean = f"{values.mean():.{digits}f}"
     return f"{mean} ± {values.std():.{digits}f}" if len(values) > 1 else mean
 
 
-def _markdown(frame: pd.DataFrame, text: int) -> str:
-    """A Markdown table with aligned columns: `text` columns to the left, numbers to the right."""
-    cells = [list(frame.columns), *frame.astype(str).to_numpy().tolist()]
-    widths = [max(len(row[c]) for row in cells) for c in range(len(cells[0]))]
-    rule = ["-" * width for width in widths[:text]]
-    rule += ["-" * (width - 1) + ":" for width in widths[text:]]
-    lines = [cells[0], rule, *cells[1:]]
-    aligned = [str.ljust] * text + [str.rjust] * (len(widths) - text)
-    return "\n".join(
-        "| " + " | ".join(a(c, w) for a, c, w in zip(aligned, row, widths, strict=True)) + " |"
-        for row in lines
-    )
+def _markdown(frame: pd.DataFrame, text_columns: int) -> str:
+    """A Markdown table of formatted cells: text to the left, numbers to the right."""
+    numbers = frame.shape[1] - text_columns
+    alignment = ["left"] * text_columns + ["right"] * numbers
+    return frame.to_markdown(index=False, colalign=alignment, disable_numparse=True)

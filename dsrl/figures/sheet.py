@@ -1,4 +1,4 @@
-"""The picture that `dsrl test` makes: input, colour map, overlay, and a legend."""
+"""The image that `dsrl test` writes: input, colour map, overlay, and a legend of the classes."""
 
 import os
 import sys
@@ -14,20 +14,25 @@ from dsrl.inference.frames import list_frames
 from dsrl.inference.predictor import Predictor
 from dsrl.system.files import atomic_file
 
+# Pixels.
 PANEL = (320, 1024)  # smallest and largest width of a panel
 GAP = 8
 LINE = 22  # height of a line of the legend
+ENTRY = 240  # width of an entry of the legend
 
 
-def picture_prediction(path: Path, predictor: Predictor, output: Path) -> None:
-    """Predict one image, save `output`, and show it where there is a display.
+def write_sheet(path: Path, predictor: Predictor, output: Path) -> None:
+    """Predict one image, write the sheet to `output` as PNG, and show it if there is a display.
+
+    Args:
+        path: an image file; of an animation or a video, the first frame.
 
     Raises:
-        OSError, ValueError: the image cannot be read, or `output` not written.
+        OSError: a file cannot be read or written.
+        ValueError: `path` is not an image.
     """
-    image = next(list_frames(path))[1]
-    labels = predictor(image, (image.shape[0], image.shape[1]))
-    sheet = draw_sheet(image, labels, predictor.classes)
+    _, image = next(list_frames(path))
+    sheet = draw_sheet(image, predictor.predict(image), predictor.classes)
     with atomic_file(output) as temporary:
         sheet.save(temporary, "PNG")
     if has_display():
@@ -42,10 +47,11 @@ def has_display() -> bool:
 
 
 def draw_sheet(image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInfo]) -> Image.Image:
-    """Three panels side by side, and below them the classes that occur with their shares.
+    """Three panels side by side; below them the classes that occur, with their share of the pixels.
 
     Args:
-        image: uint8 (h, w, 3). labels: uint8 (h, w), train ids.
+        image: uint8 (h, w, 3), RGB.
+        labels: uint8 (h, w), train ids.
     """
     colours = colour(labels, classes)
     overlay = ((image.astype(np.uint16) + colours) // 2).astype(np.uint8)
@@ -59,15 +65,15 @@ def draw_sheet(image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInf
     total = 3 * width + 4 * GAP
     shares = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)] / labels.size
     entries = [(classes[i], shares[i]) for i in np.argsort(-shares, kind="stable") if shares[i]]
-    columns = max(1, total // 240)
+    columns = total // ENTRY
     lines = -(-len(entries) // columns)
     sheet = Image.new("RGB", (total, height + lines * LINE + 3 * GAP), "white")
     for number, panel in enumerate(panels):
         sheet.paste(panel, (GAP + number * (width + GAP), GAP))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    for place, (info, share) in enumerate(entries):
-        x = GAP + place % columns * 240
-        y = height + 2 * GAP + place // columns * LINE
+    for number, (info, share) in enumerate(entries):
+        x = GAP + number % columns * ENTRY
+        y = height + 2 * GAP + number // columns * LINE
         draw.rectangle((x, y, x + 16, y + 16), fill=info.color, outline="black")
         draw.text((x + 22, y), f"{info.name} {100 * share:.1f} %", fill="black", font=font)
     return sheet

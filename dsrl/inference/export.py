@@ -1,7 +1,8 @@
-"""The inference network as a file that runs without this project.
+"""Export the inference network to a file that runs without this project.
 
-A `.pt2` file of torch.export: `torch.export.load(path).module()` needs PyTorch alone. ONNX is not
-offered, as PyTorch's exporter to it needs packages (onnx, onnxscript) that are not in the lock.
+The file has the `.pt2` format of torch.export: `torch.export.load(path).module()` needs only
+PyTorch. ONNX is not supported: PyTorch's exporter needs packages (onnx, onnxscript) that are not
+dependencies of this project.
 """
 
 import json
@@ -10,14 +11,18 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from dsrl.checkpoints.weights import build_network, load_weights
+from dsrl.checkpoints.network import load_network
 from dsrl.data.transforms import normalise
 from dsrl.models.dsrl import DSRL
 from dsrl.system.files import atomic_file
 
 
 class InferenceNetwork(nn.Module):
-    """Pixels to logits: the network with the normalisation that it was trained with."""
+    """The network with the normalisation it was trained with: from pixels to logits.
+
+    Args:
+        mean, std: float32 (3,), for values in 0..1.
+    """
 
     def __init__(self, network: DSRL, mean: Tensor, std: Tensor):
         super().__init__()
@@ -31,27 +36,30 @@ class InferenceNetwork(nn.Module):
         return self.network(normalise(images, self.mean, self.std)).logits
 
 
-def export(weights_path: Path, output: Path) -> None:
-    """Write the inference network of `weights_path` to `output`; the batch size stays free.
+def export(weights: Path, output: Path) -> None:
+    """Write the inference network of a file to `output`, for any batch size.
 
-    `info.json` in it tells classes, colours and sizes, as the weights file does.
+    Its extra file `info.json` holds classes, colours and sizes, as in the weights file.
+
+    Args:
+        weights: weights or a checkpoint of any stage.
+        output: path that ends in `.pt2`.
 
     Raises:
-        OSError, ValueError: the weights cannot be loaded, or `output` is no `.pt2` file.
+        OSError: a file cannot be read or written.
+        ValueError: the weights are damaged, or `output` has another suffix.
     """
     if output.suffix != ".pt2":
-        raise ValueError(f"{output}: exported networks are .pt2 files of torch.export")
-    weights = load_weights(weights_path)
-    transform = weights.info.transform
-    network = build_network(weights, str(weights_path))
+        raise ValueError(f"{output}: unsupported export format; choose a name that ends in .pt2")
+    network, transform, info = load_network(weights, torch.device("cpu"))
     module = InferenceNetwork(network, transform.mean, transform.std).eval()
-    # Two images, as a batch of one would be taken for a constant.
+    # torch.export would take a batch of one for a constant.
     images = torch.zeros(2, 3, *transform.input_size)
-    info = json.dumps(weights.info.model_dump(mode="json"))
-    # To an open file, as torch.export.save wants the suffix that the temporary name has not. Opened
-    # first, as a place that cannot be written should be told before the time is spent.
+    # The file is opened first, so that an unwritable path fails before the slow export; and
+    # torch.export.save accepts a path only if it ends in .pt2, which the temporary one does not.
     with atomic_file(output) as temporary, temporary.open("wb") as file:
         program = torch.export.export(
             module, (images,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}}
         )
-        torch.export.save(program, file, extra_files={"info.json": info})
+        extra_files = {"info.json": json.dumps(info.model_dump(mode="json"))}
+        torch.export.save(program, file, extra_files=extra_files)

@@ -1,4 +1,4 @@
-"""What a network is made of and what it costs: parameters, floating-point operations, time."""
+"""Layers and cost of a network: parameters, floating-point operations (FLOPs), latency."""
 
 import statistics
 import time
@@ -14,22 +14,22 @@ from dsrl.models.dsrl import DSRL
 
 
 def parameters(network: nn.Module) -> int:
-    """Number of learnt values."""
+    """Number of trainable values; buffers, such as batch-norm statistics, do not count."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def flops(network: nn.Module, input_size: tuple[int, int]) -> int:
-    """Floating-point operations for one image, by PyTorch's counter.
+    """FLOPs for one image, by PyTorch's `FlopCounterMode`.
 
-    It counts convolutions and matrix products, a multiplication and an addition as two; papers
-    that count multiply-adds as one report half as much.
+    It counts convolutions and matrix products, and a multiply-add as two operations; papers that
+    count it as one report half as much.
 
     Args:
-        network: in the mode (train or eval) that is to be counted.
+        network: in the mode (train or eval) to count.
         input_size: height and width of the image.
     """
     parameter = next(network.parameters())
-    # Two images, as batch norm cannot train on the one value per channel that pooling leaves.
+    # Two images: after global pooling, batch norm in train mode needs several values per channel.
     images = torch.zeros(2, 3, *input_size, device=parameter.device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(images)
@@ -40,7 +40,13 @@ def flops(network: nn.Module, input_size: tuple[int, int]) -> int:
 def latency(
     network: nn.Module, input_size: tuple[int, int], device: torch.device, runs: int
 ) -> float:
-    """Median seconds of a pass over one image, in eval mode, after two passes to warm up."""
+    """Median time in seconds of a forward pass over one image, in eval mode.
+
+    Args:
+        network: on `device`.
+        input_size: height and width of the image.
+        runs: number of timed passes; two more are run first to warm up.
+    """
     network.eval()
     images = torch.rand(1, 3, *input_size, device=device)
     seconds = []
@@ -54,9 +60,9 @@ def latency(
 
 
 def describe(model: Model, classes: int, input_size: tuple[int, int], stages: Sequence[int]) -> str:
-    """The layers of the last of `stages`, and a table of the costs of each.
+    """List the layers of the network of the last of `stages`, then the cost of each stage.
 
-    Nothing is computed: the networks hold shapes only, so that a large one takes no memory.
+    The networks are on the meta device: nothing is computed, and they take no memory.
 
     Args:
         model: the `model` section of a config.
@@ -80,7 +86,7 @@ def describe(model: Model, classes: int, input_size: tuple[int, int], stages: Se
 
 
 def _layers(network: nn.Module) -> list[str]:
-    """A line for each layer: name, type, shape of the weight, parameters."""
+    """One line per layer: name, type, shape of the weight, number of parameters."""
     lines = []
     for name, module in network.named_modules():
         if any(True for _ in module.children()):

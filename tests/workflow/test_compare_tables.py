@@ -41,7 +41,7 @@ def test_number_of_parameters_is_exact(reference: pd.DataFrame) -> None:
 
 
 def test_missing_row_is_named(reference: pd.DataFrame) -> None:
-    expected = ["demo, 0, SSSR+SISR+FA, demo, val: 0 rows instead of one"]
+    expected = ["demo, 0, SSSR+SISR+FA, demo, val: 0 rows, expected one"]
     assert differences(reference[:2], reference) == expected
 
 

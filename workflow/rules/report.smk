@@ -1,4 +1,4 @@
-"""Scores, weights and histories -> results table, figures and report."""
+"""Scores, weights and histories -> the results table, figures, and the report."""
 
 
 report: "../report/workflow.rst"

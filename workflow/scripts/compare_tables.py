@@ -2,7 +2,7 @@
 
     python workflow/scripts/compare_tables.py results/benchmark.csv tests/golden/demo.csv
 
-The table must contain every row of the reference and agree with it in the columns of TOLERANCES.
+Each row of the reference must be in the table, and agree within TOLERANCES.
 """
 
 import sys
@@ -14,18 +14,18 @@ TOLERANCES = {"images": 0, "parameters": 0, "gflops": 0, "pixel_accuracy": 0.02,
 
 
 def differences(table: pd.DataFrame, reference: pd.DataFrame) -> list[str]:
-    """One line per missing row or differing value; empty if the table agrees."""
+    """One line per missing row or value outside its tolerance."""
     found = []
     for _, expected in reference.iterrows():
         name = ", ".join(map(str, expected[ROW]))
         rows = table[(table[ROW] == expected[ROW]).all(axis=1)]
         if len(rows) != 1:
-            found.append(f"{name}: {len(rows)} rows instead of one")
+            found.append(f"{name}: {len(rows)} rows, expected one")
             continue
         for column, tolerance in TOLERANCES.items():
-            value = rows.iloc[0][column]
-            if not abs(value - expected[column]) <= tolerance:  # NaN differs as well
-                found.append(f"{name}: {column} is {value}, not {expected[column]} ± {tolerance}")
+            value, wanted = rows.iloc[0][column], expected[column]
+            if not abs(value - wanted) <= tolerance:  # not `>`, so that NaN differs too
+                found.append(f"{name}: {column} is {value}, expected {wanted} ± {tolerance}")
     return found
 
 

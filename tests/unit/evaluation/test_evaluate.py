@@ -1,8 +1,12 @@
-"""Scores of a network on a split do not depend on how it is gone through."""
+"""Scores of a network on a split do not depend on the batches; a benchmark has them in a row."""
 
 import dataclasses
+import json
+from functools import partial
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -14,32 +18,38 @@ from dsrl.data.transforms import resize_labels
 from dsrl.evaluation import ConfusionMatrix
 from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
 from dsrl.evaluation.evaluate import evaluate
+from dsrl.models.cost import flops, parameters
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def weights(make_weights):
-    return make_weights(1)
+    return make_weights(1, encoder="test_resnet")
 
 
-def scores_of(weights, split: PreparedSplit, **kwargs):
-    network = build_network(weights, "test")
-    return evaluate(network, split, weights.info.transform, CPU, **kwargs)
+@pytest.fixture(scope="module")
+def network(weights):
+    return build_network(weights, "test")
 
 
-def test_scores_do_not_depend_on_the_batch_size(prepared, weights):
+@pytest.fixture
+def score(network, weights):
+    """`evaluate` with the network on the CPU."""
+    return partial(evaluate, network, transform=weights.info.transform, device=CPU)
+
+
+def test_scores_do_not_depend_on_the_batch_size(prepared, score):
     split = PreparedSplit(prepared, "val")
-    expected = dataclasses.asdict(scores_of(weights, split, batch_size=5, native=True))
+    expected = dataclasses.asdict(score(split, batch_size=5, native=True))
     for batch_size in (1, 2, 4):
-        found = dataclasses.asdict(scores_of(weights, split, batch_size=batch_size, native=True))
+        found = dataclasses.asdict(score(split, batch_size=batch_size, native=True))
         for name, value in expected.items():
             assert found[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
 
 
-def test_scores_are_those_of_each_image_alone(prepared, weights):
+def test_scores_are_those_of_each_image_alone(prepared, weights, network, score):
     split = PreparedSplit(prepared, "val")
-    network = build_network(weights, "test")
     confusion, cross_entropy = ConfusionMatrix(len(split.manifest.classes)), 0.0
     for image, label in zip(split.images, split.labels, strict=True):
         target = torch.from_numpy(label.copy()).long()[None]
@@ -49,7 +59,7 @@ def test_scores_are_those_of_each_image_alone(prepared, weights):
         confusion.update(logits.argmax(1), target)
         losses = -logits.log_softmax(1).gather(1, target.clamp(max=logits.shape[1] - 1)[:, None])
         cross_entropy += float(losses[:, 0][target != 255].sum())
-    scores = scores_of(weights, split)
+    scores = score(split)
     assert scores.mean_iou == pytest.approx(confusion.mean_iou)
     assert scores.mean_iou_per_image == pytest.approx(confusion.mean_iou_per_image)
     assert scores.pixel_accuracy == pytest.approx(confusion.pixel_accuracy)
@@ -66,20 +76,21 @@ def test_the_mode_of_the_network_is_left_as_it_was(prepared, weights):
     assert all(torch.equal(layer, before[name]) for name, layer in network.state_dict().items())
 
 
-def test_native_scores_are_the_usual_ones_where_sizes_agree(prepared, weights):
-    scores = scores_of(weights, PreparedSplit(prepared, "val"), native=True)
+def test_native_scores_are_the_usual_ones_where_sizes_agree(prepared, score):
+    scores = score(PreparedSplit(prepared, "val"), native=True)
     assert scores.mean_iou_native == scores.mean_iou
     assert 0 < scores.mean_iou < 1
 
 
-def test_native_scores_compare_with_each_label_at_its_own_size(prepared, weights, tmp_path):
+def test_native_scores_compare_with_each_label_at_its_own_size(
+    prepared, weights, network, score, tmp_path
+):
     # The images of `prepared`, stored at half their size: labels keep theirs.
     raw = prepared.parent / "raw"
     description = load_description("demo")
     preprocess(description, raw, "val", (32, 64), tmp_path / "val", jobs=1)
     split = PreparedSplit(tmp_path, "val")
     confusion = ConfusionMatrix(len(split.manifest.classes))
-    network = build_network(weights, "test")
     for index, image in enumerate(split.images):
         inputs = weights.info.transform(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
         with torch.no_grad():
@@ -87,7 +98,7 @@ def test_native_scores_compare_with_each_label_at_its_own_size(prepared, weights
         label = torch.from_numpy(split.native_label(index).copy())[None]
         assert label.shape == (1, 64, 128)
         confusion.update(resize_labels(prediction, (64, 128)), label)
-    scores = scores_of(weights, split, native=True, batch_size=2)
+    scores = score(split, native=True, batch_size=2)
     assert scores.mean_iou_native == pytest.approx(confusion.mean_iou)
 
 
@@ -101,21 +112,48 @@ def test_the_baseline_is_a_confusion_matrix_of_constant_answers(answer):
     assert mean_iou == pytest.approx(confusion.mean_iou)
 
 
-def test_the_most_frequent_class_is_that_of_the_training_split(prepared):
-    val, train = PreparedSplit(prepared, "val"), PreparedSplit(prepared, "train")
-    counts = torch.bincount(torch.from_numpy(train.labels.copy()).flatten(), minlength=256)[:255]
-    assert most_frequent_class(prepared, val) == int(counts.argmax())
+def test_the_most_frequent_class_is_that_of_the_training_split(prepared, tmp_path):
+    (tmp_path / "val").symlink_to(prepared / "val")
+    val = PreparedSplit(tmp_path, "val")
+    counts = np.bincount(val.labels.ravel(), minlength=256)[:255]
+    assert most_frequent_class(val) == counts.argmax(), "without a training split"
+    manifest = json.loads((prepared / "train" / "manifest.json").read_text())
+    manifest["class_pixels"][5] = 10**9
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "manifest.json").write_text(json.dumps(manifest))
+    assert most_frequent_class(val) == 5 != counts.argmax()
+
+
+def call_benchmark(weights, prepared: Path, folder: Path, **options) -> Path:
+    """Benchmark saved weights on the CPU; returns the path of the text."""
+    save_weights(folder / "w.weights", weights)
+    output = folder / "out" / "benchmark.txt"
+    values = {"split": "val", "output": output, "device": "cpu", "latency_runs": 1} | options
+    benchmark(folder / "w.weights", prepared, **values)
+    return output
+
+
+def test_a_benchmark_has_scores_and_cost_of_the_inference_network(
+    prepared, make_weights, weights, network, score, tmp_path
+):
+    output = call_benchmark(weights, prepared, tmp_path, experiment="name", seed=7)
+    (row,) = pd.read_csv(output.with_suffix(".csv")).to_dict("records")
+    scores = score(PreparedSplit(prepared, "val"))
+    assert (row["experiment"], row["seed"], row["type"], row["split"]) == ("name", 7, "SSSR", "val")
+    assert (row["sizes"], row["images"]) == ("32x64 -> 64x128", 5)
+    assert row["mean_iou"] == pytest.approx(scores.mean_iou)
+    assert row["mean_iou_native"] == pytest.approx(scores.mean_iou)
+    assert row["parameters"] == parameters(network)
+    assert row["gflops"] == pytest.approx(flops(network, (32, 64)) / 1e9)
+    assert "| SSSR " in output.read_text()
 
 
 def test_a_benchmark_of_a_split_without_labels_is_refused(prepared, weights, tmp_path):
-    save_weights(tmp_path / "w.weights", weights)
-    output = tmp_path / "out" / "benchmark.txt"
     with pytest.raises(ValueError, match="no pixel has a label"):
-        benchmark(tmp_path / "w.weights", prepared, "test", output, "cpu", runs=1)
-    assert not output.exists()
+        call_benchmark(weights, prepared, tmp_path, split="test")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_benchmark_of_other_classes_is_refused(prepared, make_weights, tmp_path):
-    save_weights(tmp_path / "w.weights", make_weights(1, num_classes=4))
-    with pytest.raises(ValueError, match="was trained on the classes of"):
-        benchmark(tmp_path / "w.weights", prepared, "val", Path("unused.txt"), "cpu", runs=1)
+    with pytest.raises(ValueError, match=r"w\.weights: trained on the classes of"):
+        call_benchmark(make_weights(1, num_classes=4), prepared, tmp_path)

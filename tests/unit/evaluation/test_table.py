@@ -6,7 +6,7 @@ import re
 import pandas as pd
 import pytest
 
-from dsrl.evaluation.table import format_tables, write_table
+from dsrl.evaluation.table import NOTE, format_table, read_scores, write_table
 
 
 def row(**changes) -> pd.DataFrame:
@@ -48,7 +48,7 @@ def cells(text: str, first: str) -> list[str]:
 
 
 def test_figures_stand_under_their_headings():
-    text = format_tables([row()])
+    text = format_table([row()])
     found = dict(zip(cells(text, "Type"), cells(text, "SSSR"), strict=True))
     assert found == {
         "Type": "SSSR",
@@ -64,19 +64,34 @@ def test_figures_stand_under_their_headings():
     assert cells(text, "IoU %") == ["IoU %", "SSSR"]
     assert cells(text, "road") == ["road", "90.00"]
     assert cells(text, "sky") == ["sky", "-"]
-    assert "always answering 'road': accuracy 40.00 %, mean IoU 10.00 %" in text
+    assert "predicting 'road' everywhere: accuracy 40.00 %, mean IoU 10.00 %" in text
     assert "demo, split val, 5 images" in text and "32x64 -> 64x128" in text
 
 
 def test_lines_of_a_table_are_equally_long():
-    text = format_tables([row(), row(type="SSSR+SISR+FA", gflops=1234.5)])
+    text = format_table([row(), row(type="SSSR+SISR+FA", gflops=1234.5)])
     for table in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
         assert len({len(line) for line in table.splitlines()}) == 1
 
 
+def test_figures_keep_their_digits_and_stand_on_the_right():
+    text = format_table([row(mean_iou=0.5, parameters=2e6)])
+    line = next(line for line in text.splitlines() if line.startswith("| SSSR "))
+    assert line.startswith("| SSSR   |") and " 50.00 (51.78) |" in line and "  2.00 |" in line
+    rule = next(line for line in text.splitlines() if line.startswith("|:-"))
+    assert rule.count("-:|") == rule.count("|") - 2, "all but the first column are numbers"
+
+
+def test_a_note_below_the_stages_says_what_the_names_mean():
+    text = format_table([row()])
+    stages, note, classes = (text.index(part) for part in ("| SSSR ", NOTE, "| IoU %"))
+    assert stages < note < classes
+    assert "pixel accuracy" in NOTE and "brackets" in NOTE and "\n" not in NOTE
+
+
 def test_stages_follow_in_the_order_given_and_splits_apart():
     frames = [row(type=t, split=s) for s in ("val", "test") for t in ("SSSR", "SSSR+SISR")]
-    text = format_tables(frames)
+    text = format_table(frames)
     places = [text.index(part) for part in ("split val", "split test")]
     assert places == sorted(places)
     first = text[: places[1]]
@@ -86,25 +101,22 @@ def test_stages_follow_in_the_order_given_and_splits_apart():
 
 def test_experiments_with_other_classes_have_tables_of_their_own():
     other = row(dataset="own", iou_tree=0.25).drop(columns=["iou_road", "iou_sky"])
-    text = format_tables([row(), other])
+    text = format_table([row(), other])
     assert cells(text, "tree") == ["tree", "25.00"]
     assert cells(text, "road") == ["road", "90.00"]  # in one of the tables, not in both
 
 
-def test_a_split_without_labels_is_told():
-    assert format_tables([pd.DataFrame()]) == format_tables([])
-    assert "nothing was scored" in format_tables([])
+def merge(paths, output):
+    write_table([read_scores(path) for path in paths], output)
 
 
 def test_csv_files_are_merged(tmp_path):
     row().to_csv(tmp_path / "1.csv", index=False)
     pd.DataFrame().to_csv(tmp_path / "2.csv", index=False)
     row(type="SSSR+SISR").to_csv(tmp_path / "3.csv", index=False)
-    paths = [tmp_path / f"{i}.csv" for i in (1, 2, 3)]
-    write_table(paths, tmp_path / "out" / "table.txt")
-    assert (tmp_path / "out" / "table.txt").read_text() == format_tables(
-        map(pd.read_csv, [paths[0], paths[2]])
-    )
+    merge([tmp_path / f"{i}.csv" for i in (1, 2, 3)], tmp_path / "out" / "table.txt")
+    expected = format_table([row(), row(type="SSSR+SISR")])
+    assert (tmp_path / "out" / "table.txt").read_text() == expected
     merged = pd.read_csv(tmp_path / "out" / "table.csv")
     assert merged.type.tolist() == ["SSSR", "SSSR+SISR"]
     assert merged.mean_iou.tolist() == [0.57831] * 2
@@ -112,20 +124,27 @@ def test_csv_files_are_merged(tmp_path):
 
 def test_only_empty_files_make_an_empty_table(tmp_path):
     pd.DataFrame().to_csv(tmp_path / "1.csv", index=False)
-    write_table([tmp_path / "1.csv"], tmp_path / "table.txt")
+    merge([tmp_path / "1.csv"], tmp_path / "table.txt")
     assert "nothing was scored" in (tmp_path / "table.txt").read_text()
+    assert read_scores(tmp_path / "table.csv").empty
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00binary\x81", b'a,b\n"1,2\n3'])
-def test_what_is_no_csv_is_refused(tmp_path, content):
+def test_a_file_that_is_not_csv_is_refused(tmp_path, content):
     (tmp_path / "1.csv").write_bytes(content)
     with pytest.raises(ValueError, match=r"1\.csv: not a CSV file"):
-        write_table([tmp_path / "1.csv"], tmp_path / "table.txt")
+        read_scores(tmp_path / "1.csv")
+
+
+def test_a_missing_column_is_named(tmp_path):
+    row().drop(columns="gflops").to_csv(tmp_path / "1.csv", index=False)
+    with pytest.raises(ValueError, match=r"1\.csv: not a CSV .*: column 'gflops' is missing"):
+        read_scores(tmp_path / "1.csv")
 
 
 def test_seeds_are_shown_as_mean_and_deviation():
     frames = [row(seed=seed, mean_iou=iou) for seed, iou in ((0, 0.50), (1, 0.54), (2, 0.55))]
-    text = format_tables(frames)
+    text = format_table(frames)
     assert "Seeds:    0, 1, 2; mean ± standard deviation" in text
     found = dict(zip(cells(text, "Type"), cells(text, "SSSR"), strict=True))
     assert found["Mean IoU %"] == "53.00 ± 2.65 (51.78 ± 0.00)"
@@ -134,7 +153,7 @@ def test_seeds_are_shown_as_mean_and_deviation():
 
 
 def test_experiments_are_told_apart_by_what_differs():
-    text = format_tables(
+    text = format_table(
         [row(experiment="a"), row(experiment="b", sizes="64x128 -> 128x256", iou_road=0.8)]
     )
     assert cells(text, "Experiment")[:3] == ["Experiment", "Sizes", "Type"]
@@ -144,14 +163,14 @@ def test_experiments_are_told_apart_by_what_differs():
 
 
 def test_a_score_that_one_seed_lacks_is_not_averaged_over_the_others():
-    text = format_tables([row(seed=0), row(seed=1, iou_road=math.nan)])
+    text = format_table([row(seed=0), row(seed=1, iou_road=math.nan)])
     assert cells(text, "road") == ["road", "-"]
 
 
 def test_rows_of_unknown_seeds_are_not_averaged():
     """Calls of `dsrl benchmark` by hand name neither experiment nor seed."""
     frames = [row(experiment="", seed=None, mean_iou=iou) for iou in (0.9, 0.5)]
-    text = format_tables(frames)
+    text = format_table(frames)
     assert "90.00 (51.78)" in text and "50.00 (51.78)" in text
     assert "±" not in text
 
@@ -160,11 +179,11 @@ def test_unnamed_experiments_stand_beside_named_ones(tmp_path):
     frames = [row(experiment="a"), row(experiment=None, seed=None, mean_iou=0.25)]
     for number, frame in enumerate(frames):
         frame.to_csv(tmp_path / f"{number}.csv", index=False)
-    write_table([tmp_path / "0.csv", tmp_path / "1.csv"], tmp_path / "table.txt")
+    merge([tmp_path / "0.csv", tmp_path / "1.csv"], tmp_path / "table.txt")
     text = (tmp_path / "table.txt").read_text()
     assert "57.83 (51.78)" in text and "25.00 (51.78)" in text
 
 
 def test_seeds_of_different_experiments_are_no_sample():
-    text = format_tables([row(experiment="a", seed=0), row(experiment="b", seed=1)])
+    text = format_table([row(experiment="a", seed=0), row(experiment="b", seed=1)])
     assert "±" not in text

@@ -1,10 +1,10 @@
-"""What is drawn is what the CSV files say."""
+"""Charts show the values of the CSV files."""
 
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from dsrl.evaluation.table import COLUMNS
@@ -37,9 +37,9 @@ def table(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> list[plt.Figure]:
-    """The figures that were to be saved."""
-    figures: list[plt.Figure] = []
+def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
+    """The figures passed to `save_figure`."""
+    figures: list[Figure] = []
     monkeypatch.setattr(charts, "save_figure", lambda figure, output: figures.append(figure))
     return figures
 
@@ -66,16 +66,36 @@ def test_classes_have_a_bar_of_the_mean_over_seeds(table, drawn, tmp_path) -> No
     assert [text.get_text() for text in ax.get_xticklabels()] == ["road", "sky"]
 
 
+def test_curves_show_each_stage_and_skip_branches_without_a_loss(drawn, tmp_path) -> None:
+    history = pd.DataFrame({"epoch": [1, 2], **{name: [0.5, 0.25] for name in charts.CURVES}})
+    first = history.assign(mean_squared_error=0.0, val_mean_iou=[None, 0.75])
+    paths = [tmp_path / "1.csv", tmp_path / "2.csv"]
+    for path, frame in zip(paths, (first, history), strict=True):
+        frame.to_csv(path, index=False)
+    charts.plot_curves(paths, Path("unused"))
+    panels = dict(zip(charts.CURVES, drawn[0].axes, strict=True))
+    lines = {name: [line.get_label() for line in ax.lines] for name, ax in panels.items()}
+    assert lines.pop("mean_squared_error") == ["SSSR+SISR"]
+    assert all(labels == ["SSSR", "SSSR+SISR"] for labels in lines.values())
+    assert panels["val_mean_iou"].lines[0].get_xydata().tolist() == [[2, 0.75]]
+
+
+def test_a_history_without_epochs_is_refused(tmp_path) -> None:
+    (tmp_path / "h.csv").write_text("\n")
+    with pytest.raises(ValueError, match=r"h\.csv: the history has no epochs"):
+        charts.plot_curves([tmp_path / "h.csv"], tmp_path / "out.png")
+
+
 @pytest.mark.parametrize("draw", [charts.plot_sweep, charts.plot_classes])
-def test_a_table_without_scores_is_told(draw, tmp_path) -> None:
+def test_a_table_without_scores_is_refused(draw, tmp_path) -> None:
     (tmp_path / "empty.csv").write_text("\n")
-    with pytest.raises(ValueError, match=r"empty\.csv: no scores to picture"):
+    with pytest.raises(ValueError, match=r"empty\.csv: no scores to plot"):
         draw(tmp_path / "empty.csv", tmp_path / "out.png")
     assert not (tmp_path / "out.png").exists()
 
 
 @pytest.mark.parametrize("draw", [charts.plot_sweep, charts.plot_classes])
-def test_pictures_are_written(draw, table, tmp_path) -> None:
+def test_image_files_are_written(draw, table, tmp_path) -> None:
     draw(table, tmp_path / "out.png")
-    with Image.open(tmp_path / "out.png") as picture:
-        assert picture.width > 300
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.width > 300

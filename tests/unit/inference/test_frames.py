@@ -1,11 +1,94 @@
-"""Which files of a folder are read, and what happens without PyAV."""
+"""Frames of image files, animations and films: right order, size and orientation."""
 
+import struct
 import sys
+from pathlib import Path
 
+import av
+import numpy as np
 import pytest
 from PIL import Image
 
 from dsrl.inference.frames import files_in, list_frames
+
+
+def test_exif_orientation_is_honoured(tmp_path):
+    image = Image.new("RGB", (40, 20))
+    image.paste((255, 255, 255), (0, 0, 20, 20))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees to the right
+    image.save(tmp_path / "a.jpg", exif=exif)
+    ((number, upright),) = list_frames(tmp_path / "a.jpg")
+    assert number is None
+    assert upright.shape == (40, 20, 3)
+    assert upright[:20].mean() > 200 > 50 > upright[20:].mean()
+
+
+def make_film(path: Path, frames: int) -> None:
+    """A film of 64x32 pixels, red on the left and growing green on the right."""
+    with av.open(str(path), "w") as film:
+        stream = film.add_stream("libvpx" if path.suffix == ".webm" else "mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        for number in range(frames):
+            pixels = np.zeros((32, 64, 3), np.uint8)
+            pixels[:, :32, 0], pixels[:, 32:, 1] = 250, 40 * number
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        film.mux(stream.encode())
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".MP4"])
+def test_films_are_read_frame_by_frame(tmp_path, suffix):
+    path = tmp_path / f"film{suffix}"
+    make_film(path, 5)
+    frames = list_frames(path)
+    assert next(frames)[0] == 0  # before the others are decoded
+    rest = list(frames)
+    assert [number for number, _ in rest] == [1, 2, 3, 4]
+    for number, image in rest:
+        assert (image.shape, image.dtype) == ((32, 64, 3), np.uint8)
+        assert np.abs(image[:, 4:28].mean((0, 1)) - [250, 0, 0]).max() < 20
+        assert np.abs(image[:, 36:60].mean((0, 1)) - [0, 40 * number, 0]).max() < 20
+
+
+def test_a_film_of_a_telephone_held_upright_is_turned(tmp_path):
+    path = tmp_path / "film.mp4"
+    make_film(path, 2)
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44  # turned by 90 degrees to the right
+    one = 1 << 16
+    content[matrix : matrix + 36] = struct.pack(">9i", 0, one, 0, -one, 0, 0, 32 * one, 0, 1 << 30)
+    path.write_bytes(content)
+    _, image = next(list_frames(path))
+    assert image.shape == (64, 32, 3)
+    assert image[4:28].mean((0, 1))[0] > 200 > 50 > image[36:60].mean((0, 1))[0], "red is on top"
+
+
+@pytest.mark.parametrize("cut", [0, 1, 100, 0.5, 0.9])
+def test_a_damaged_film_is_named(tmp_path, cut):
+    path = tmp_path / "film.mp4"
+    make_film(path, 3)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(cut * len(content)) if isinstance(cut, float) else cut])
+    with pytest.raises(ValueError, match=r"film\.mp4: unreadable as a film \(.*get or make it"):
+        list(list_frames(path))
+
+
+def test_a_playlist_is_no_film(tmp_path):
+    """FFmpeg would open the files that it names."""
+    make_film(tmp_path / "other.mp4", 1)
+    path = tmp_path / "film.mp4"
+    path.write_text("ffconcat version 1.0\nfile other.mp4\n")
+    with pytest.raises(ValueError, match=r"film\.mp4: unreadable as a film"):
+        list(list_frames(path))
+
+
+@pytest.mark.parametrize("content", [b"", b"\x89PNG\r\n\x1a\n", b"text"])
+def test_a_file_that_is_not_an_image_is_named(tmp_path, content):
+    path = tmp_path / "a.png"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.png: unreadable as an image"):
+        list(list_frames(path))
+
 
 
 def test_a_folder_stands_for_its_images_and_films_alone(tmp_path):

@@ -1,0 +1,72 @@
+"""Example images show the input, each prediction and the truth of images over the whole split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+from dsrl.checkpoints.network import load_network
+from dsrl.checkpoints.weights import save_weights
+from dsrl.data.dataset import PreparedSplit
+from dsrl.data.palette import colour
+from dsrl.figures import examples
+from dsrl.figures.figure import save_figure
+
+
+@pytest.fixture
+def weights(make_weights, tmp_path) -> list[Path]:
+    paths = [tmp_path / "1.weights", tmp_path / "3.weights"]
+    for path, stage in zip(paths, (1, 3), strict=True):
+        save_weights(path, make_weights(stage, seed=stage, encoder="test_resnet"))
+    return paths
+
+
+@pytest.fixture
+def saved(monkeypatch) -> list[Figure]:
+    """The figures passed to `save_figure`, which still writes them."""
+    figures = []
+
+    def save(figure, output):
+        figures.append(figure)
+        save_figure(figure, output)
+
+    monkeypatch.setattr(examples, "save_figure", save)
+    return figures
+
+
+def test_columns_and_rows(prepared, weights, saved, tmp_path):
+    output = tmp_path / "out.png"
+    examples.plot_examples(weights, prepared, split="val", count=2, output=output, device="cpu")
+    with Image.open(output) as image:
+        assert image.width > 2 * image.height > 600, "two rows of four images at 2:1"
+    (figure,) = saved
+    axes = np.array(figure.axes).reshape(2, 4)
+    titles = ["input, 32x64", "SSSR, 64x128", "SSSR+SISR+FA, 64x128", "truth, 64x128"]
+    assert [ax.get_title() for ax in axes[0]] == titles
+    split = PreparedSplit(prepared, "val")
+    classes = split.manifest.classes
+    assert [text.get_text() for text in figure.legends[0].texts] == [c.name for c in classes]
+    for row, index in zip(axes, (0, len(split) - 1), strict=True):  # spread over the split
+        shown = [ax.images[0].get_array() for ax in row]
+        small = Image.fromarray(split.images[index]).resize((64, 32), Image.Resampling.BILINEAR)
+        assert np.abs(shown[0].astype(int) - np.asarray(small)).max() <= 1
+        pixels = torch.from_numpy(split.images[index].copy()).permute(2, 0, 1)[None]
+        for path, prediction in zip(weights, shown[1:3], strict=True):
+            network, transform, _ = load_network(path, torch.device("cpu"))
+            with torch.no_grad():
+                labels = network(transform(pixels)).logits.argmax(1)[0].byte().numpy()
+            assert np.mean(prediction != colour(labels, classes)) < 0.001
+        assert not np.array_equal(shown[1], shown[2])
+        assert np.array_equal(shown[3], colour(split.labels[index], classes))
+
+
+def test_a_small_split_is_shown_as_a_whole(prepared, weights, monkeypatch):
+    figures = []
+    monkeypatch.setattr(examples, "save_figure", lambda figure, output: figures.append(figure))
+    examples.plot_examples(
+        weights[:1], prepared, split="val", count=99, output=Path("unused"), device="cpu"
+    )
+    assert len(figures[0].axes) == 5 * 3

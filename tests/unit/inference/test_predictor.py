@@ -1,0 +1,116 @@
+"""Predictions: right classes, sizes and file names."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dsrl.checkpoints.network import load_network
+from dsrl.checkpoints.weights import save_weights
+from dsrl.cli.main import main
+from dsrl.data.dataset import PreparedSplit
+from dsrl.data.manifest import ClassInfo
+from dsrl.data.transforms import resize_labels
+from dsrl.inference.predictor import Predictor, encode, images_of_files, write_predictions
+
+
+@pytest.fixture(scope="module")
+def weights(make_weights, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "a.weights"
+    save_weights(path, make_weights(3, encoder="test_resnet"))
+    return path
+
+
+@pytest.fixture(scope="module")
+def predictor(weights) -> Predictor:
+    return Predictor(weights, "cpu")
+
+
+def network_labels(weights: Path, image: np.ndarray) -> torch.Tensor:
+    """Train ids at the output size of the network, uint8 (1, 2H, 2W)."""
+    network, transform, _ = load_network(weights, torch.device("cpu"))
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
+    with torch.no_grad():
+        labels = network(transform(pixels)).logits.argmax(1).byte()
+    assert len(labels.unique()) > 2, "a prediction of one class would prove little"
+    return labels
+
+
+def test_a_predictor_says_what_it_needs_and_returns(predictor, make_weights):
+    info = make_weights(3, encoder="test_resnet").info
+    assert (predictor.classes, predictor.input_size) == (info.classes, (32, 64))
+    logits = predictor.network(torch.zeros(1, 3, 32, 64)).logits
+    assert logits.shape == (1, len(info.classes), 64, 128)
+
+
+@pytest.mark.parametrize("size", [None, (64, 128), (7, 300)])
+def test_the_mask_has_the_size_of_the_image_or_the_one_requested(
+    weights, predictor, prepared, size
+):
+    image = PreparedSplit(prepared, "val").images[0][3:44, 5:102]
+    mask = predictor.predict(image, size)
+    expected = resize_labels(network_labels(weights, image), size or (41, 97))[0]
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask, expected.numpy())
+
+
+def test_cityscapes_format_is_label_ids_at_the_labels_size(weights, prepared, tmp_path):
+    main(["predict", "--weights", str(weights), "--data", str(prepared), "--dataset-split", "val",
+          "--output", str(tmp_path), "--format", "cityscapes", "--device", "cpu"])  # fmt: skip
+    split = PreparedSplit(prepared, "val")
+    names = {f"{sample.name}_pred.png" for sample in split.manifest.samples}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    ids = np.array([c.id for c in split.manifest.classes])
+    for image, sample in zip(split.images, split.manifest.samples, strict=True):
+        assert len(sample.name.split("_")) == 3, "city, sequence, frame"
+        with Image.open(tmp_path / f"{sample.name}_pred.png") as opened:
+            found = np.asarray(opened)
+        assert found.dtype == np.uint8
+        assert found.shape == sample.native_size
+        assert np.array_equal(found, ids[network_labels(weights, image)[0]])
+
+
+def test_formats_of_the_files():
+    classes = [
+        ClassInfo(name="road", color=(1, 2, 3), id=7),
+        ClassInfo(name="sky", color=(4, 5, 6), id=300),
+    ]
+    mask = np.array([[0, 1, 1]], np.uint8)
+    assert encode(mask, classes, "train-ids") is mask
+    assert encode(mask, classes, "color").tolist() == [[[1, 2, 3], [4, 5, 6], [4, 5, 6]]]
+    ids = encode(mask, classes, "cityscapes")
+    assert (ids.tolist(), ids.dtype) == ([[7, 300, 300]], np.uint16)
+
+
+def test_files_folders_and_animations(weights, tmp_path):
+    folder, output = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    Image.new("RGB", (30, 20)).save(folder / "b.png")
+    (folder / "notes.txt").write_text("no image")
+    frames = [Image.new("RGB", (24, 16), (60 * k, 0, 0)) for k in range(3)]
+    film = tmp_path / "film.gif"
+    frames[0].save(film, save_all=True, append_images=frames[1:])
+    main(["predict", "--weights", str(weights), "--output", str(output), str(folder), str(film)])
+    names = ["b.png", "film_000000.png", "film_000001.png", "film_000002.png"]
+    assert sorted(path.name for path in output.iterdir()) == names
+    with Image.open(output / "b.png") as image:
+        assert (image.mode, image.size) == ("RGB", (30, 20))
+    with Image.open(output / "film_000002.png") as image:
+        assert (image.mode, image.size) == ("RGB", (24, 16))
+
+
+def test_nothing_is_written_for_a_damaged_file(predictor, tmp_path):
+    (tmp_path / "a.mp4").write_bytes(b"text")
+    with pytest.raises(ValueError, match=r"a\.mp4: "):
+        images = images_of_files([tmp_path / "a.mp4"])
+        write_predictions(predictor, images, tmp_path / "out", "color")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_images_of_one_name_are_refused(predictor, tmp_path):
+    for name in ("a.png", "a.bmp"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(ValueError, match=r"out/a\.png: two images have this output file"):
+        write_predictions(predictor, images_of_files([tmp_path]), tmp_path / "out", "color")
