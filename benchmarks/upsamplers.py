@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from dsrl.training.loop import train_stage
 from matplotlib.figure import Figure
 
 from dsrl.checkpoints.network import load_network
@@ -23,7 +24,6 @@ from dsrl.evaluation.evaluate import evaluate
 from dsrl.figures.figure import save_figure
 from dsrl.models.cost import flops, latency, parameters
 from dsrl.system.distributed import set_up_device
-from dsrl.training.loop import train_stage
 
 KINDS = ("none", "transposed", "pixel_shuffle", "bilinear")
 WINDOW = 0.5  # share of the height and width that is drawn, from the middle

@@ -30,10 +30,16 @@ def load_network(path: Path, device: torch.device) -> LoadedNetwork:
         OSError, ValueError: see `load_weights` and `load_layers`.
     """
     weights = load_weights(path)
-    info = weights.info
-    network = DSRL(info.model, len(info.classes), stage=1)
-    load_layers(network, weights, str(path))
-    return LoadedNetwork(network.to(device).eval(), info.transform.to(device), info)
+    network = build_network(weights, str(path)).to(device)
+    return LoadedNetwork(network, weights.info.transform.to(device), weights.info)
+
+
+def build_network(weights: Weights, source: str, stage: int = 1) -> DSRL:
+    """The network of `stage` with the layers of `weights`, on the CPU, in eval mode; by default
+    the inference network. Parts that the weights lack are new; see `load_layers`."""
+    network = DSRL(weights.info.model, len(weights.info.classes), stage)
+    load_layers(network, weights, source)
+    return network.eval()
 
 
 def load_layers(network: DSRL, weights: Weights, source: str) -> None:

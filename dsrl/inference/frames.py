@@ -1,4 +1,4 @@
-"""The frames of image files, animations and films, one at a time, however long they are."""
+"""The frames of image files, animations and videos, one at a time, however long they are."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +10,7 @@ from dsrl.data.images import is_clutter, is_image, open_image, to_rgb, upright_r
 
 # Suffix -> FFmpeg's name of the format. FFmpeg would go by the content, and take a text file with
 # addresses in it for a playlist.
-FILMS = {
+VIDEOS = {
     ".avi": "avi",
     ".m4v": "mov",
     ".mkv": "matroska",
@@ -23,7 +23,7 @@ Frame = tuple[int | None, np.ndarray]
 
 
 def files_in(folder: Path) -> list[Path]:
-    """The image and film files in a folder, by their suffixes, sorted.
+    """The image and video files in a folder, by their suffixes, sorted.
 
     Raises:
         ValueError: there are none.
@@ -31,19 +31,19 @@ def files_in(folder: Path) -> list[Path]:
     found = sorted(
         path
         for path in folder.iterdir()
-        if (is_image(path) or path.suffix.lower() in FILMS) and not is_clutter(Path(path.name))
+        if (is_image(path) or path.suffix.lower() in VIDEOS) and not is_clutter(Path(path.name))
     )
     if not found:
-        raise ValueError(f"{folder}: no image or film in this folder; choose another one")
+        raise ValueError(f"{folder}: no image or video in this folder; choose another one")
     return found
 
 
 def list_frames(path: Path) -> Iterator[Frame]:
-    """The numbered frames of an animation or a film, or the only frame of another image file.
+    """The numbered frames of an animation or a video, or the only frame of another image file.
 
     Yields:
         The number of the frame from 0, or None for a single image; and its upright pixels, as EXIF
-        or the film's rotation says: uint8 (h, w, 3), RGB.
+        or the video's rotation says: uint8 (h, w, 3), RGB.
 
     Raises:
         FileNotFoundError: the file does not exist.
@@ -51,11 +51,11 @@ def list_frames(path: Path) -> Iterator[Frame]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    yield from _film(path) if path.suffix.lower() in FILMS else _image(path)
+    yield from _video(path) if path.suffix.lower() in VIDEOS else _image(path)
 
 
 def _image(path: Path) -> Iterator[Frame]:
-    with open_image(path, f"films are read from {', '.join(FILMS)}") as image:
+    with open_image(path, f"videos are read from {', '.join(VIDEOS)}") as image:
         # In other formats, several frames are pages or previews.
         if image.format in ("GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1:
             for number, frame in enumerate(ImageSequence.Iterator(image)):
@@ -64,21 +64,21 @@ def _image(path: Path) -> Iterator[Frame]:
             yield None, np.asarray(upright_rgb(image))
 
 
-def _film(path: Path) -> Iterator[Frame]:
+def _video(path: Path) -> Iterator[Frame]:
     try:
         import av  # the extra `video`
     except ImportError:
         raise ValueError(
-            f"{path}: reading films needs PyAV; install it with `pip install dsrl[video]`"
+            f"{path}: reading videos needs PyAV; install it with `pip install dsrl[video]`"
         ) from None
     try:
-        with av.open(str(path), format=FILMS[path.suffix.lower()]) as film:
+        with av.open(str(path), format=VIDEOS[path.suffix.lower()]) as video:
             number = 0
-            for frame in film.decode(video=0) if film.streams.video else ():
+            for frame in video.decode(video=0) if video.streams.video else ():
                 yield number, np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90)
                 number += 1
             if not number:
                 raise ValueError("it has no frames")
     except (av.FFmpegError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise ValueError(f"{path}: unreadable as a film ({reason}); get or make it again") from None
+        raise ValueError(f"{path}: unreadable as a video ({reason}); get it again") from None

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from dsrl.config.settings import read_settings
+from dsrl.config.settings import read_runs
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +40,6 @@ def test_cost_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)
 def test_configs_are_valid_and_have_their_own_folder(path: Path) -> None:
     others = [p for p in path.parent.glob("*.yaml") if p != path]
-    folders = read_settings(str(path)).runs().keys()
+    folders = read_runs(str(path)).keys()
     for other in others:
-        assert folders.isdisjoint(read_settings(str(other)).runs())
+        assert folders.isdisjoint(read_runs(str(other)))

@@ -6,17 +6,10 @@ import pytest
 import torch
 
 from dsrl.checkpoints.format import write
-from dsrl.checkpoints.network import load_layers, load_network
+from dsrl.checkpoints.network import build_network, load_layers, load_network
 from dsrl.checkpoints.weights import Weights, load_weights, prune, save_weights
 from dsrl.config.sections import Model
 from dsrl.models.dsrl import DSRL
-
-
-def build(weights: Weights, stage: int = 1) -> DSRL:
-    """A network of `stage` with the layers of `weights`, in eval mode."""
-    network = DSRL(weights.info.model, len(weights.info.classes), stage)
-    load_layers(network, weights, "test")
-    return network.eval()
 
 
 def refused(path, error=ValueError) -> str:
@@ -124,7 +117,10 @@ def test_pruning_keeps_exactly_the_layers_of_stage_1(make_weights, stage):
     assert pruned.info.layers == "inference" and pruned.info.stage == stage
     images = torch.randn(1, 3, 32, 64)
     with torch.no_grad():
-        assert torch.equal(build(pruned)(images).logits, build(weights, stage)(images).logits)
+        assert torch.equal(
+            build_network(pruned, "test")(images).logits,
+            build_network(weights, "test", stage)(images).logits,
+        )
     assert same_layers(dict(prune(pruned, "test").layers), dict(pruned.layers))
 
 
@@ -143,7 +139,7 @@ def test_a_stage_takes_over_the_layers_of_the_one_before_and_no_others(make_weig
 
 def test_pruned_weights_start_a_later_stage_with_its_branches_new(make_weights):
     pruned = prune(make_weights(3), "test")
-    layers = build(pruned, stage=3).state_dict()
+    layers = build_network(pruned, "test", stage=3).state_dict()
     assert all(torch.equal(layers[name], layer) for name, layer in pruned.layers.items())
 
 
@@ -177,8 +173,8 @@ def test_a_missing_layer_is_named(make_weights):
     layers = {k: v for k, v in weights.layers.items() if k != "sisr_head.conv.bias"}
     broken = Weights(weights.info, layers)
     with pytest.raises(ValueError, match=r"'sisr_head\.conv\.bias' is missing"):
-        build(broken, stage=3)
-    build(broken, stage=1)  # needs no such layer
+        build_network(broken, "test", stage=3)
+    build_network(broken, "test", stage=1)  # needs no such layer
 
 
 def test_weights_without_a_part_are_not_pruned(make_weights):
@@ -196,4 +192,6 @@ def test_a_network_is_loaded_ready_for_inference(make_weights, tmp_path):
     assert not network.training and network.stage == 1
     images = torch.randn(1, 3, 32, 64)
     with torch.no_grad():
-        assert torch.equal(network(images).logits, build(weights, stage=3)(images).logits)
+        assert torch.equal(
+            network(images).logits, build_network(weights, "test", stage=3)(images).logits
+        )

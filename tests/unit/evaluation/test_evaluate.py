@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dsrl.checkpoints.weights import build_network, save_weights
+from dsrl.checkpoints.network import build_network
+from dsrl.checkpoints.weights import save_weights
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.description import load_description
 from dsrl.data.preprocess import preprocess

@@ -1,4 +1,4 @@
-"""Frames of image files, animations and films: right order, size and orientation."""
+"""Frames of image files, animations and videos: right order, size and orientation."""
 
 import struct
 import sys
@@ -24,22 +24,22 @@ def test_exif_orientation_is_honoured(tmp_path):
     assert upright[:20].mean() > 200 > 50 > upright[20:].mean()
 
 
-def make_film(path: Path, frames: int) -> None:
-    """A film of 64x32 pixels, red on the left and growing green on the right."""
-    with av.open(str(path), "w") as film:
-        stream = film.add_stream("libvpx" if path.suffix == ".webm" else "mpeg4", rate=10)
+def make_video(path: Path, frames: int) -> None:
+    """A video of 64x32 pixels, red on the left and growing green on the right."""
+    with av.open(str(path), "w") as video:
+        stream = video.add_stream("libvpx" if path.suffix == ".webm" else "mpeg4", rate=10)
         stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
         for number in range(frames):
             pixels = np.zeros((32, 64, 3), np.uint8)
             pixels[:, :32, 0], pixels[:, 32:, 1] = 250, 40 * number
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
-        film.mux(stream.encode())
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        video.mux(stream.encode())
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".MP4"])
-def test_films_are_read_frame_by_frame(tmp_path, suffix):
-    path = tmp_path / f"film{suffix}"
-    make_film(path, 5)
+def test_videos_are_read_frame_by_frame(tmp_path, suffix):
+    path = tmp_path / f"video{suffix}"
+    make_video(path, 5)
     frames = list_frames(path)
     assert next(frames)[0] == 0  # before the others are decoded
     rest = list(frames)
@@ -50,9 +50,9 @@ def test_films_are_read_frame_by_frame(tmp_path, suffix):
         assert np.abs(image[:, 36:60].mean((0, 1)) - [0, 40 * number, 0]).max() < 20
 
 
-def test_a_film_of_a_telephone_held_upright_is_turned(tmp_path):
-    path = tmp_path / "film.mp4"
-    make_film(path, 2)
+def test_a_video_of_a_telephone_held_upright_is_turned(tmp_path):
+    path = tmp_path / "video.mp4"
+    make_video(path, 2)
     content = bytearray(path.read_bytes())
     matrix = content.index(b"tkhd") + 44  # turned by 90 degrees to the right
     one = 1 << 16
@@ -64,21 +64,21 @@ def test_a_film_of_a_telephone_held_upright_is_turned(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 100, 0.5, 0.9])
-def test_a_damaged_film_is_named(tmp_path, cut):
-    path = tmp_path / "film.mp4"
-    make_film(path, 3)
+def test_a_damaged_video_is_named(tmp_path, cut):
+    path = tmp_path / "video.mp4"
+    make_video(path, 3)
     content = path.read_bytes()
     path.write_bytes(content[: int(cut * len(content)) if isinstance(cut, float) else cut])
-    with pytest.raises(ValueError, match=r"film\.mp4: unreadable as a film \(.*get or make it"):
+    with pytest.raises(ValueError, match=r"video\.mp4: unreadable as a video \(.*get it again"):
         list(list_frames(path))
 
 
-def test_a_playlist_is_no_film(tmp_path):
+def test_a_playlist_is_no_video(tmp_path):
     """FFmpeg would open the files that it names."""
-    make_film(tmp_path / "other.mp4", 1)
-    path = tmp_path / "film.mp4"
+    make_video(tmp_path / "other.mp4", 1)
+    path = tmp_path / "video.mp4"
     path.write_text("ffconcat version 1.0\nfile other.mp4\n")
-    with pytest.raises(ValueError, match=r"film\.mp4: unreadable as a film"):
+    with pytest.raises(ValueError, match=r"video\.mp4: unreadable as a video"):
         list(list_frames(path))
 
 
@@ -90,24 +90,23 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path, content):
         list(list_frames(path))
 
 
-
-def test_a_folder_stands_for_its_images_and_films_alone(tmp_path):
+def test_a_folder_stands_for_its_images_and_videos_alone(tmp_path):
     for name in ("b.png", "a.JPG", "c.mp4", "notes.txt", "._b.png", ".c.mp4", "Thumbs.db"):
         (tmp_path / name).touch()
     assert [path.name for path in files_in(tmp_path)] == ["a.JPG", "b.png", "c.mp4"]
     for path in files_in(tmp_path):
         path.unlink()
-    with pytest.raises(ValueError, match="no image or film in this folder"):
+    with pytest.raises(ValueError, match="no image or video in this folder"):
         files_in(tmp_path)
 
 
-def test_without_pyav_films_are_refused_and_images_are_read(tmp_path, monkeypatch):
+def test_without_pyav_videos_are_refused_and_images_are_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
-    (tmp_path / "film.mp4").touch()
+    (tmp_path / "video.mp4").touch()
     with pytest.raises(
-        ValueError, match=r"film\.mp4: .*needs PyAV; .*`pip install dsrl\[video\]`$"
+        ValueError, match=r"video\.mp4: .*needs PyAV; .*`pip install dsrl\[video\]`$"
     ):
-        list(list_frames(tmp_path / "film.mp4"))
+        list(list_frames(tmp_path / "video.mp4"))
     Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
     ((number, image),) = list_frames(tmp_path / "a.png")
     assert (number, image.shape) == (None, (2, 3, 3))

@@ -90,14 +90,14 @@ def test_files_folders_and_animations(weights, tmp_path):
     Image.new("RGB", (30, 20)).save(folder / "b.png")
     (folder / "notes.txt").write_text("no image")
     frames = [Image.new("RGB", (24, 16), (60 * k, 0, 0)) for k in range(3)]
-    film = tmp_path / "film.gif"
-    frames[0].save(film, save_all=True, append_images=frames[1:])
-    main(["predict", "--weights", str(weights), "--output", str(output), str(folder), str(film)])
-    names = ["b.png", "film_000000.png", "film_000001.png", "film_000002.png"]
+    video = tmp_path / "video.gif"
+    frames[0].save(video, save_all=True, append_images=frames[1:])
+    main(["predict", "--weights", str(weights), "--output", str(output), str(folder), str(video)])
+    names = ["b.png", "video_000000.png", "video_000001.png", "video_000002.png"]
     assert sorted(path.name for path in output.iterdir()) == names
     with Image.open(output / "b.png") as image:
         assert (image.mode, image.size) == ("RGB", (30, 20))
-    with Image.open(output / "film_000002.png") as image:
+    with Image.open(output / "video_000002.png") as image:
         assert (image.mode, image.size) == ("RGB", (24, 16))
 
 

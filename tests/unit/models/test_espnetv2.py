@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from dsrl.checkpoints.weights import Weights, WeightsInfo, build_network, prune
+from dsrl.checkpoints.network import build_network
+from dsrl.checkpoints.weights import Weights, WeightsInfo, prune
 from dsrl.config.sections import Loss, Model
 from dsrl.config.settings import read_settings
 from dsrl.losses import objective

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from dsrl.checkpoints.weights import build_network, load_weights
+from dsrl.checkpoints.network import build_network
+from dsrl.checkpoints.weights import load_weights
 from dsrl.data.dataset import PreparedSplit
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.system.distributed import process_group, set_up_device
@@ -27,18 +28,20 @@ import torch
 from dsrl.cli.main import main
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.system.distributed import rank, world_size
-from dsrl.training.loop import Trainer
-from dsrl.checkpoints.weights import build_network, load_weights
+from dsrl.training import stage
+from dsrl.checkpoints.network import build_network
+from dsrl.checkpoints.weights import load_weights
 config, data, output = sys.argv[1:]
-train = Trainer.run
-def train_and_evaluate(self):
-    train(self)
+train = stage.train
+def train_and_evaluate(run, splits, folder, device, stop, start):
+    train(run, splits, folder, device, stop, start)
     torch.distributed.barrier()
     assert world_size() == 2
-    network = build_network(load_weights(Path(output, "final.weights")), "test")
-    scores = evaluate(network, self.val_split, self.transform, self.device, native=True)
+    weights = load_weights(Path(output, "final.weights"))
+    network = build_network(weights, "test")
+    scores = evaluate(network, splits.val, weights.info.transform, device, native=True)
     Path(output, f"{rank()}.json").write_text(json.dumps(asdict(scores)))
-Trainer.run = train_and_evaluate
+stage.train = train_and_evaluate
 main(["train", "--stage", "1", "--config", config, "--data", data, "--output", output])
 """
 
@@ -119,7 +122,7 @@ def test_a_process_alone_forms_no_group(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_told():
+def test_a_missing_gpu_is_reported():
     with pytest.raises(ValueError, match="--device gpu: no CUDA device"):
         set_up_device("gpu")
     assert set_up_device("auto") == CPU

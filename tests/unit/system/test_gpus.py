@@ -85,19 +85,19 @@ def test_more_than_there_are(environment: dict[str, str]) -> None:
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == "dsrl with-gpus: 4 GPUs are asked for, and 3 visible here\n"
+    assert done.stderr == "dsrl with-gpus: requested 4 GPUs, 3 visible\n"
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["1"], 2, "which program?"),
-        (["0", "true"], 2, "'0' is no whole number; give 1 or more"),
-        (["many", "true"], 2, "'many' is no whole number; give 1 or more"),
+        (["1"], 2, "expected a program to run"),
+        (["0", "true"], 2, "expected an integer >= 1, got '0'"),
+        (["many", "true"], 2, "expected an integer >= 1, got 'many'"),
         (["1", "absent-program"], 1, "absent-program: no such program"),
     ],
 )
-def test_wrong_usage_is_told(environment, arguments, code, message) -> None:
+def test_wrong_usage_is_reported(environment, arguments, code, message) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "dsrl", "with-gpus", *arguments],
         env=environment, capture_output=True, text=True, check=False,
