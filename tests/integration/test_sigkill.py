@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
+from training import assert_same_training
 
 from dsrl.checkpoints.weights import load, load_weights
 
@@ -95,11 +95,4 @@ def test_a_training_killed_twenty_times_ends_bit_identical(
     assert start([*line, str(folder)]).wait() == 0
     assert not list(folder.rglob(".*.tmp")), "what the killed ones left is still there"
     check_everything_loads(folder)
-    layers, expected = (load_weights(f / "final.weights").layers for f in (folder, undisturbed))
-    assert layers.keys() == expected.keys()
-    assert all(torch.equal(layers[name], layer) for name, layer in expected.items())
-    rows, expected_rows = (
-        pd.read_csv(f / "history.csv").drop(columns="images_per_second")
-        for f in (folder, undisturbed)
-    )
-    pd.testing.assert_frame_equal(rows, expected_rows, check_exact=True)
+    assert_same_training(folder, undisturbed)

@@ -3,11 +3,11 @@
 import pytest
 import timm
 import torch
+from training import train
 
 from dsrl.checkpoints.weights import save_weights
 from dsrl.config.sections import Model
 from dsrl.models.dsrl import DSRL
-from dsrl.training.loop import train_stage
 from dsrl.training.start import find_start, load_encoder
 
 
@@ -67,7 +67,7 @@ def test_nothing_that_matches_is_an_error(tmp_path):
 def test_stage_1_trains_from_an_encoder(prepared, tiny_settings, trained, tmp_path, capsys):
     path = tmp_path / "zoo.cpkt"
     torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), path)
-    train_stage(tiny_settings(epochs=1), 1, prepared, tmp_path / "stage1", path)
+    train(tiny_settings(epochs=1), 1, prepared, tmp_path / "stage1", path)
     assert "encoder layers matched" in capsys.readouterr().err
     assert (tmp_path / "stage1" / "final.weights").exists()
 
@@ -97,4 +97,4 @@ def test_wrong_stage_architecture_and_classes_say_which(
     ):
         save_weights(tmp_path / "other.weights", weights)
         with pytest.raises(ValueError, match=message):
-            train_stage(settings, 2, prepared, tmp_path / "stage2", tmp_path / "other.weights")
+            train(settings, 2, prepared, tmp_path / "stage2", tmp_path / "other.weights")
