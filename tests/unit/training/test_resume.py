@@ -56,6 +56,19 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     assert_same_training(tmp_path, trained[1])
 
 
+def test_random_numbers_go_on_where_they_were(prepared, tiny_settings, tmp_path, monkeypatch):
+    """Such as those of dropout, of which the tiny network has none."""
+    drawn: list[float] = []
+    before_each(monkeypatch, "step", lambda number: drawn.append(torch.rand(1).item()))
+    train(tiny_settings(), 1, prepared, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, 3)
+        train(tiny_settings(), 1, prepared, tmp_path / "cut")
+    train(tiny_settings(), 1, prepared, tmp_path / "cut")
+    whole, cut = drawn[:4], drawn[4:]
+    assert cut == whole
+
+
 def test_a_killed_training_ends_as_an_undisturbed_one(prepared, tiny_settings, trained, tmp_path):
     """kill -9 in the last step of stage 3."""
     previous = trained[2] / "final.weights"
