@@ -109,7 +109,7 @@ def test_a_stage_overrides_training_for_itself_alone():
 
 
 def part_of(values: dict, stage: int) -> object:
-    """What the training of a stage is told of these settings: a change of it is one to repeat it."""
+    """What the training of a stage is told of these settings; a change means to repeat it."""
     return read_settings(values).for_stage(stage)
 
 
