@@ -13,8 +13,9 @@ benchmark: .venv/installed ## run the demo to results/benchmark.txt
 	$(BIN)/snakemake --cores $(CORES)
 
 test: lint ## lint, then run the tests
-	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal
 
+# Here the tests of a file build on what the file has made, such as a Slurm cluster.
 slow: .venv/installed ## run the tests that take minutes, such as those on Slurm
 	$(BIN)/python -m pytest -m slow -rs --numprocesses auto --dist loadfile
 
@@ -40,10 +41,14 @@ rulegraph: .venv/installed ## draw docs/rulegraph.svg (needs graphviz)
 clean: ## remove the environment, caches and prepared data; keep archives and results
 	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/raw data/prepared
 
-# venv and pip only install uv; uv then installs the lock, four times faster than pip.
+# venv and pip only install uv; uv then installs the lock, four times faster than pip. All of it is
+# compiled to bytecode here: where PYTHONDONTWRITEBYTECODE is set, as in many images and CI systems,
+# nothing else ever writes it, and every process would compile PyTorch anew. Python notices by the
+# time of a source that it has changed since.
 .venv/installed: requirements.lock pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' requirements.lock)"
-	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/python -m uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	$(BIN)/python -m compileall -q dsrl
 	touch $@

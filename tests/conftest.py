@@ -1,10 +1,14 @@
-"""What many tests share: a tiny prepared data set, settings that fit it, weights, stages."""
+"""What many tests share: a tiny prepared data set, settings that fit it, weights, stages, a run.
+
+What takes long is made once for all of pytest's workers, which only read it.
+"""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from shared import made_once
 
 from dsrl.config.settings import Settings, read_settings
 
@@ -26,20 +30,29 @@ TINY = {
 
 
 @pytest.fixture(scope="session")
-def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run of pytest have in common."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
+@pytest.fixture(scope="session")
+def prepared(shared_folder: Path) -> Iterator[Path]:
     """A demo data set of 10, 5 and 4 images at 64x128, made as users make it; read only."""
     from dsrl.data.archives import unpack
     from dsrl.data.description import load_description
     from dsrl.data.preprocess import preprocess
     from dsrl.demo.archives import write_demo_archives
 
-    folder = tmp_path_factory.mktemp("demo")
-    write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0, jobs=1)
-    unpack(sorted((folder / "archives").glob("*.zip")), folder / "raw")
-    for split in ("train", "val", "test"):
-        output = folder / "prepared" / split
-        preprocess(load_description("demo"), folder / "raw", split, (64, 128), output, jobs=1)
-    return folder / "prepared"
+    def make(folder: Path) -> None:
+        write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0, jobs=1)
+        unpack(sorted((folder / "archives").glob("*.zip")), folder / "raw")
+        for split in ("train", "val", "test"):
+            output = folder / "prepared" / split
+            preprocess(load_description("demo"), folder / "raw", split, (64, 128), output, jobs=1)
+
+    with made_once(shared_folder / "demo", make) as folder:
+        yield folder / "prepared"
 
 
 @pytest.fixture(scope="session")
@@ -85,15 +98,44 @@ def make_weights(prepared: Path, tiny_settings: Callable[..., Settings]):
 
 @pytest.fixture(scope="session")
 def trained(
-    prepared: Path, tiny_settings: Callable[..., Settings], tmp_path_factory: pytest.TempPathFactory
-) -> dict[int, Path]:
+    shared_folder: Path, prepared: Path, tiny_settings: Callable[..., Settings]
+) -> Iterator[dict[int, Path]]:
     """Folders of the three stages, each trained from the one before; read only."""
-    from dsrl.training.stage import train_stage
+    from training import train
 
-    root = tmp_path_factory.mktemp("trained")
-    folders = {stage: root / f"stage{stage}" for stage in (1, 2, 3)}
-    for stage, folder in folders.items():
-        previous = folders[stage - 1] / "final.weights" if stage > 1 else None
-        settings = tiny_settings()
-        train_stage(settings.recipe(stage), settings.resources, prepared, folder, previous)
-    return folders
+    def make(folder: Path) -> None:
+        for stage in (1, 2, 3):
+            train(tiny_settings(), stage, prepared, folder / f"stage{stage}")
+
+    with made_once(shared_folder / "trained", make) as folder:
+        yield {stage: folder / f"stage{stage}" for stage in (1, 2, 3)}
+
+
+@pytest.fixture(scope="session")
+def finished(shared_folder: Path) -> Iterator[Path]:
+    """A folder, with a space in its name, in which the workflow has run; read only."""
+    from pipeline import snakemake
+
+    with made_once(shared_folder / "a run", snakemake, leave_out=".snakemake") as folder:
+        yield folder
+
+
+@pytest.fixture
+def dsrl(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run a command line in this process; gives exit code, stdout and stderr."""
+    from dsrl.cli.main import main
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        code: object = 0
+        capsys.readouterr()
+        try:
+            main([str(argument) for argument in arguments])
+        except SystemExit as exit_:
+            code = exit_.code
+        out, err = capsys.readouterr()
+        if isinstance(code, str):  # Python prints it and exits with 1
+            return 1, out, f"{err}{code}\n"
+        assert code is None or isinstance(code, int)
+        return code or 0, out, err
+
+    return run

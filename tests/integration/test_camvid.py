@@ -12,6 +12,7 @@ ARCHIVE = Path(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     not ARCHIVE.is_file(), reason=f"{ARCHIVE} is not there; DSRL_CAMVID may name it"
 )

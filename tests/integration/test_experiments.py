@@ -1,4 +1,4 @@
-"""Several experiments and seeds in one config, the report, and `track_code`, in a real run."""
+"""Several experiments and seeds in one config, the report, and `track_code`."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from pipeline import CONFIG, ROOT, command, jobs, snakemake
+from pipeline import CONFIG, ROOT, command, dry_run, jobs, snakemake
 
 EXPERIMENTS = {"small": {"input_size": [32, 32]}, "large": {"input_size": [32, 64]}}
 
@@ -23,7 +23,8 @@ def write_config(path: Path, **changes: object) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def experiments(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which this config has run."""
     folder = tmp_path_factory.mktemp("experiments")
     snakemake(folder, config=write_config(folder / "config.yaml"))
     return folder
@@ -39,7 +40,7 @@ def names(output: str) -> Counter[str]:
 
 def test_experiments_share_what_they_can(tmp_path: Path) -> None:
     """Archives and raw images once, prepared ones once for each size."""
-    found = names(snakemake(tmp_path, "--dry-run", config=write_config(tmp_path / "config.yaml")))
+    found = names(dry_run(tmp_path, config=write_config(tmp_path / "config.yaml")))
     assert found == {
         "demo_data": 1, "unpack": 1, "preprocess": 2, "preprocess_train": 2,
         "train": 12, "prune": 4, "benchmark": 12, "table": 2, "results": 1, "sweep": 1,
@@ -48,8 +49,8 @@ def test_experiments_share_what_they_can(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_table_has_mean_and_deviation_over_seeds(finished: Path) -> None:
-    table = pd.read_csv(finished / "results/benchmark.csv")
+def test_table_has_mean_and_deviation_over_seeds(experiments: Path) -> None:
+    table = pd.read_csv(experiments / "results/benchmark.csv")
     runs = table.groupby(["experiment", "seed"], sort=False).type.apply(list)
     assert runs.to_dict() == {
         (experiment, seed): ["SSSR", "SSSR+SISR", "SSSR+SISR+FA"]
@@ -58,16 +59,16 @@ def test_table_has_mean_and_deviation_over_seeds(finished: Path) -> None:
     }
     scores = 100 * table[(table.experiment == "small") & (table.type == "SSSR")].mean_iou
     assert scores.iloc[0] != scores.iloc[1], "another seed is another training"
-    text = (finished / "results/benchmark.txt").read_text()
+    text = (experiments / "results/benchmark.txt").read_text()
     assert f"| {scores.mean():.2f} ± {scores.std():.2f} (" in " ".join(text.split())
-    assert (finished / "results/sweep.png").is_file()
-    assert (finished / "results/large/classes.png").is_file()
+    assert (experiments / "results/sweep.png").is_file()
+    assert (experiments / "results/large/classes.png").is_file()
 
 
 @pytest.mark.slow
-def test_another_seed_trains_that_one_only(finished: Path, tmp_path: Path) -> None:
+def test_another_seed_trains_that_one_only(experiments: Path, tmp_path: Path) -> None:
     config = write_config(tmp_path / "config.yaml", seeds=[0, 1, 2])
-    found = names(snakemake(finished, "--dry-run", config=config))
+    found = names(dry_run(experiments, config=config))
     assert found == {
         "train": 6, "prune": 2, "benchmark": 6, "examples": 2, "curves": 2,
         "table": 2, "results": 1, "sweep": 1, "classes": 2, "all": 1,
@@ -75,9 +76,9 @@ def test_another_seed_trains_that_one_only(finished: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_report_holds_table_and_pictures_in_categories(finished: Path, tmp_path: Path) -> None:
+def test_report_holds_table_and_pictures_in_categories(experiments: Path, tmp_path: Path) -> None:
     report = tmp_path / "report.html"
-    snakemake(finished, "--report", str(report), config=finished / "config.yaml")
+    snakemake(experiments, "--report", str(report), config=experiments / "config.yaml")
     text = report.read_text()
     for category in ("Results", "Classes", "Predictions", "Training"):
         assert f'"{category}"' in text
@@ -86,7 +87,7 @@ def test_report_holds_table_and_pictures_in_categories(finished: Path, tmp_path:
 
 
 TRACKED = {  # a module, and the rules that use it
-    "dsrl/inference/charts.py": {"sweep", "classes", "curves"},
+    "dsrl/figures/charts.py": {"sweep", "classes", "curves"},
     "dsrl/losses/objective.py": {"train", "prune", "benchmark", "examples", "curves"}
     | {"table", "results", "sweep", "classes"},
     "dsrl/models/cost.py": {"benchmark", "table", "results", "sweep", "classes"},
@@ -96,10 +97,10 @@ TRACKED = {  # a module, and the rules that use it
 @pytest.mark.slow
 @pytest.mark.parametrize("module", TRACKED)
 def test_changed_module_repeats_the_rules_that_use_it(
-    finished: Path, tmp_path: Path, module: str
+    experiments: Path, tmp_path: Path, module: str
 ) -> None:
     """With `track_code`; a comment is no change."""
-    shutil.copytree(finished, tmp_path / "run", copy_function=shutil.copy2)
+    shutil.copytree(experiments, tmp_path / "run", copy_function=shutil.copy2)
     for part in ("workflow", "dsrl", "config"):
         shutil.copytree(ROOT / part, tmp_path / "source" / part)
     shutil.copy(ROOT / "Snakefile", tmp_path / "source")

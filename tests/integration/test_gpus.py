@@ -4,10 +4,8 @@ import re
 from pathlib import Path
 
 import pytest
-from pipeline import jobs, snakemake
+from pipeline import STAGE_1, dry_run, jobs, snakemake
 from recording import at_once, recorded, runs
-
-STAGE_1 = "results/tiny/stage1/final.weights"
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +45,7 @@ def test_a_training_on_several_gpus(folder: Path, record: Path) -> None:
     found = runs(record)
     assert sorted(run.variables["RANK"] for run in found) == ["0", "1"]
     assert {run.devices for run in found} == {frozenset({("", "0"), ("", "1")})}
-    again = snakemake(folder, "--dry-run", "--config", "seed=1", "--", STAGE_1)
+    again = dry_run(folder, "--config", "seed=1", "--", STAGE_1)
     assert "Nothing to be done" in again
 
 
@@ -64,8 +62,7 @@ def test_more_than_there_is(
     tmp_path: Path, monkeypatch, visible: str, arguments: list[str], expected: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    with pytest.raises(AssertionError, match=expected):
-        snakemake(tmp_path, "--dry-run", *arguments)
+    assert expected in dry_run(tmp_path, *arguments, fails=True)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +80,7 @@ def test_how_a_training_is_started(
     tmp_path: Path, monkeypatch, visible: str, arguments: list[str], threads: int, launch: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    output = snakemake(tmp_path, "--dry-run", *arguments, "--", STAGE_1)
+    output = dry_run(tmp_path, *arguments, "--", STAGE_1)
     assert jobs(output)["train 1"] == 1
     job = output.split("rule train:")[1]
     assert f"threads: {threads}\n" in job

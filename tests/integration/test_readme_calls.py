@@ -1,11 +1,13 @@
 """The example calls of the original README, as they stand there, with `dsrl` for `python main.py`.
 
-They run in a folder with a tiny config and data set, in a shell. Where there is no GPU, a call with
-`--device gpu` must say so, and is then repeated with `--device cpu`.
+They run in a folder with a tiny config and data set, in this process, and one of them in a shell.
+Where there is no GPU, a call with `--device gpu` must say so, and is then repeated with `--device
+cpu`.
 """
 
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -14,8 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-
-from dsrl.training.loop import train_stage
+from training import final_layers, same, train
 
 ROOT = Path(__file__).parents[2]
 
@@ -51,12 +52,6 @@ def home(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for display in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(display, raising=False)
-    programs = tmp_path / "bin"
-    programs.mkdir()
-    (programs / "dsrl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dsrl "$@"\n')
-    (programs / "dsrl").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     config = tmp_path / "config" / "config.yaml"
     config.parent.mkdir()
     config.write_text(json.dumps(tiny_settings().model_dump(mode="json")))
@@ -69,20 +64,26 @@ def home(
     return tmp_path
 
 
-def call(line: str) -> str:
+@pytest.fixture
+def call(dsrl):
     """Run a call and return what it printed; see the module for `--device gpu`."""
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
-    if "--device gpu" in line and not torch.cuda.is_available():
-        assert done.returncode == 1
-        assert "--device gpu: no CUDA device is visible; use --device cpu" in done.stderr
-        return call(line.replace("--device gpu", "--device cpu"))
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    return done.stdout
+
+    def run(line: str) -> str:
+        program, *words = shlex.split(line)
+        assert program == "dsrl"
+        code, out, err = dsrl(*(word.replace("~", os.environ["HOME"]) for word in words))
+        if "--device gpu" in line and not torch.cuda.is_available():
+            assert code == 1
+            assert "--device gpu: no CUDA device is visible; use --device cpu" in err
+            return run(line.replace("--device gpu", "--device cpu"))
+        assert code == 0, err
+        return out
+
+    return run
 
 
 @pytest.mark.slow
-def test_train(home: Path) -> None:
+def test_train(home: Path, call) -> None:
     shutil.rmtree("weights")
     call(TRAIN)
     names = {path.name for path in (home / "weights/stage1/checkpoints").iterdir()}
@@ -95,24 +96,32 @@ def test_train(home: Path) -> None:
     assert content["description"] == "Stage 1 training"
 
 
-def test_resume_train(home: Path, tiny_settings) -> None:
-    settings = tiny_settings(epochs=51, val_interval=60, checkpoint_history=2, batch_size=8)
-    train_stage(settings, 1, Path("data/prepared/demo-64x128"), Path("weights"))
-    expected = torch.load("weights/final.weights", weights_only=True)["state_dict"]
+def test_resume_train(home: Path, call, prepared: Path, tiny_settings, trained) -> None:
+    shutil.rmtree("weights")
+    train(tiny_settings(checkpoint_history=2), 1, prepared, Path("weights"))
     Path("weights/final.weights").unlink()
-    Path("weights/checkpoints/epoch51.checkpoint").unlink()
+    first = Path("weights/checkpoints/epoch1.checkpoint")
+    first.rename(first.with_name("epoch50.checkpoint"))
     call(RESUME)
-    found = torch.load("weights/final.weights", weights_only=True)["state_dict"]
-    assert all(torch.equal(found[name], layer) for name, layer in expected.items())
+    assert same(final_layers(Path("weights")), final_layers(trained[1]))
 
 
-def test_test(home: Path) -> None:
-    call(TEST)
+def test_test_in_a_shell(home: Path, monkeypatch) -> None:
+    """With the program on PATH and a `~`."""
+    programs = home / "bin"
+    programs.mkdir()
+    (programs / "dsrl").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m dsrl "$@"\n')
+    (programs / "dsrl").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    line = TEST if torch.cuda.is_available() else TEST.replace("--device gpu", "--device cpu")
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     with Image.open("outputs/input.png") as picture:
         assert picture.width > 3 * 60
 
 
-def test_prune_weights(home: Path) -> None:
+def test_prune_weights(home: Path, call) -> None:
     checkpoints = home / "weights/stage3/checkpoints"
     (checkpoints / "epoch2.checkpoint").rename(checkpoints / "epoch50.checkpoint")
     call(PRUNE)
@@ -121,33 +130,35 @@ def test_prune_weights(home: Path) -> None:
     assert not any(name.startswith(("sisr", "fa_")) for name in content["state_dict"])
 
 
-def test_inspect_checkpoint(home: Path) -> None:
+def test_inspect_checkpoint(home: Path, call) -> None:
     checkpoints = home / "weights/stage2/checkpoints"
     (checkpoints / "epoch2.checkpoint").rename(checkpoints / "epoch20.checkpoint")
     output = call(INSPECT)
     assert "optimizer:" in output and "device: cpu" in output
 
 
-def test_edit_checkpoint(home: Path) -> None:
+def test_edit_checkpoint(home: Path, call) -> None:
     source = home / "weights/stage2/checkpoints/epoch2.checkpoint"
     state = torch.load(source, weights_only=True)
     torch.save({**state, "device": "gpu"}, "weights/stage2/test.checkpoint")
     call(EDIT)
-    assert torch.load("weights/stage2/test.checkpoint", weights_only=True)["device"] == "cpu"
+    assert (
+        torch.load("weights/stage2/test.checkpoint", weights_only=True)["resources"]["device"]
+        == "cpu"
+    )
     assert Path("weights/stage2/test.checkpoint.bak").is_file()
 
 
-def test_benchmark(home: Path) -> None:
+def test_benchmark(home: Path, call, dsrl) -> None:
     """Test labels are not public: the call says how to get a score all the same."""
     line = BENCHMARK
     if not torch.cuda.is_available():
-        done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
-        assert (done.returncode, "no CUDA device is visible" in done.stderr) == (1, True)
+        code, _, err = dsrl(*shlex.split(line)[1:])
+        assert code == 1 and "no CUDA device is visible" in err
         line = line.replace("--device gpu", "--device cpu")
-    done = subprocess.run(line, shell=True, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert done.stderr.count("\n") == 1
-    suggested = done.stderr.split("`")[1].replace("DIR", "outputs/predictions")
+    code, _, err = dsrl(*shlex.split(line)[1:])
+    assert code == 1 and err.count("\n") == 1
+    suggested = err.split("`")[1].replace("DIR", "outputs/predictions")
     assert "--format cityscapes" in suggested
     call(suggested)
     assert len(list(Path("outputs/predictions").glob("*_pred.png"))) == 4
@@ -156,7 +167,7 @@ def test_benchmark(home: Path) -> None:
     assert "SSSR+SISR+FA" in Path("outputs/benchmark.txt").read_text()
 
 
-def test_later_stages_find_the_one_before(home: Path) -> None:
+def test_later_stages_find_the_one_before(home: Path, call) -> None:
     shutil.rmtree("weights/stage2")
     call("dsrl train --stage 2 --epochs 1 --device cpu")
     assert Path("weights/stage2/final.weights").is_file()

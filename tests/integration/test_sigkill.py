@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
+from training import assert_same_training
 
-from dsrl.checkpoints.weights import load, load_weights
+from dsrl.checkpoints.checkpoint import load_checkpoint
+from dsrl.checkpoints.weights import load_weights
 
 ROOT = Path(__file__).parents[2]
 KILLS = 20
@@ -51,7 +52,7 @@ def check_everything_loads(folder: Path) -> int:
     for path in folder.rglob("*.weights"):
         load_weights(path)
     for path in folder.rglob("*.checkpoint"):
-        load(path, "checkpoint")
+        load_checkpoint(path)
     for path in folder.rglob("*.csv"):
         rows = pd.read_csv(path)
         assert rows["epoch"].tolist() == list(range(1, len(rows) + 1))
@@ -59,7 +60,7 @@ def check_everything_loads(folder: Path) -> int:
     latest = folder / "checkpoints" / "latest"
     if not latest.exists():
         return 0
-    return load(folder / "checkpoints" / latest.read_text().strip(), "checkpoint")["epoch"]
+    return load_checkpoint(latest.with_name(latest.read_text().strip())).progress["epoch"]
 
 
 @pytest.mark.slow
@@ -95,11 +96,4 @@ def test_a_training_killed_twenty_times_ends_bit_identical(
     assert start([*line, str(folder)]).wait() == 0
     assert not list(folder.rglob(".*.tmp")), "what the killed ones left is still there"
     check_everything_loads(folder)
-    layers, expected = (load_weights(f / "final.weights").layers for f in (folder, undisturbed))
-    assert layers.keys() == expected.keys()
-    assert all(torch.equal(layers[name], layer) for name, layer in expected.items())
-    rows, expected_rows = (
-        pd.read_csv(f / "history.csv").drop(columns="images_per_second")
-        for f in (folder, undisturbed)
-    )
-    pd.testing.assert_frame_equal(rows, expected_rows, check_exact=True)
+    assert_same_training(folder, undisturbed)

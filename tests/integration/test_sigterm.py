@@ -49,10 +49,10 @@ def test_sigterm_leaves_within_seconds_with_a_code_of_its_own_and_goes_on(
     code, told = terminate([*line, "--config", settings, "--output", str(output)], output)
     assert code == os.EX_TEMPFAIL, told
     last = told.strip().splitlines()[-1]
-    assert last.startswith("dsrl train: stopped by SIGTERM; repeat the call to go on from")
+    assert last.startswith("dsrl train: stopped by SIGTERM; repeat the call to resume from")
     state = torch.load(last.split()[-1], weights_only=True)
     assert (output / "checkpoints/latest").read_text().strip() == Path(last.split()[-1]).name
-    assert 0 < state["epoch"] < 500
+    assert 0 < state["progress"]["epoch"] < 500
 
 
 @pytest.mark.slow
@@ -106,8 +106,9 @@ def test_sigterm_ends_a_script_that_does_not_catch_it(
     settings = json.dumps(tiny_settings(num_workers=2, epochs=500).model_dump(mode="json"))
     script = (
         "import sys; from pathlib import Path; from dsrl.config.settings import read_settings;"
-        "from dsrl.training.loop import train_stage;"
-        "train_stage(read_settings(sys.argv[1]), 1, Path(sys.argv[2]), Path(sys.argv[3]))"
+        "from dsrl.training.stage import train_stage; settings = read_settings(sys.argv[1]);"
+        "paths = map(Path, sys.argv[2:]);"
+        "train_stage(settings.recipe(1), settings.resources, *paths)"
     )
     line = [sys.executable, "-c", script, settings, str(prepared), str(tmp_path)]
     code, told = terminate(line, tmp_path)

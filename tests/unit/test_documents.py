@@ -31,7 +31,16 @@ def test_config_schema_is_current() -> None:
     assert json.loads(path.read_text()) == json.loads(docs.schema()), "run `make docs`"
 
 
+def test_cost_page_is_current_for_the_demo(capsys: pytest.CaptureFixture[str]) -> None:
+    costs = load("benchmarks/network_cost.py")
+    costs.CONFIGS = costs.CONFIGS[:1]
+    costs.main()
+    assert (ROOT / "docs/cost.md").read_text().startswith(capsys.readouterr().out)
+
+
+@pytest.mark.slow
 def test_cost_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the large networks, each is counted layer by layer."""
     load("benchmarks/network_cost.py").main()
     page = (ROOT / "docs/cost.md").read_text()
     assert capsys.readouterr().out == page, "run `python benchmarks/network_cost.py > docs/cost.md`"

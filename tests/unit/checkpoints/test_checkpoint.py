@@ -6,22 +6,10 @@ import sys
 
 import pytest
 import torch
+from training import checkpoint_of, run_info
 
-from dsrl.checkpoints.checkpoint import (
-    Checkpoint,
-    CheckpointFolder,
-    Checksums,
-    RunInfo,
-    Source,
-    load_checkpoint,
-    random_states,
-    restore_random_states,
-)
+from dsrl.checkpoints.checkpoint import CheckpointFolder, load_checkpoint, restore_random_states
 from dsrl.checkpoints.format import write
-from dsrl.config.sections import Resources
-from dsrl.config.settings import read_settings
-
-SPLIT = {"images.npy": "1", "labels.npy": "2"}
 
 KILLED = """
 import os, signal, sys, torch
@@ -40,20 +28,6 @@ folder.save(replace(first, progress={**first.progress, "epoch": 2}))
 """
 
 
-def run(stage: int = 1, initial: str | None = None, **settings: object) -> RunInfo:
-    return RunInfo(
-        recipe=read_settings(settings).recipe(stage),
-        resources=Resources(),
-        checksums=Checksums(train=SPLIT, val=SPLIT, initial=initial),
-        data=Source(folder="data", dataset="demo", classes=(), mean=(0, 0, 0), std=(1, 1, 1)),
-    )
-
-
-def state(epoch: int, **layers: torch.Tensor) -> Checkpoint:
-    progress = {"epoch": epoch, "step": 0, "sums": torch.zeros(1, 4), "best": None, "history": []}
-    return Checkpoint(run(), progress, layers, {}, {}, random_states())
-
-
 def names(folder: CheckpointFolder) -> set[str]:
     return {path.name for path in folder.folder.iterdir()}
 
@@ -62,40 +36,48 @@ def names(folder: CheckpointFolder) -> set[str]:
 def test_only_the_last_are_kept_and_the_last_is_loaded(tmp_path, history):
     folder = CheckpointFolder(tmp_path / "new", history)
     for epoch in range(8, 13):  # 9 sorts after 10 as text
-        folder.save(state(epoch, value=torch.tensor(epoch)))
+        folder.save(checkpoint_of({"value": torch.tensor(epoch)}, epoch))
     kept = {f"epoch{epoch}.checkpoint" for epoch in range(13 - history, 13)}
     assert names(folder) == kept | {"latest"}
-    found = folder.load_latest(run())
+    found = folder.load_latest(run_info())
     assert found is not None
     assert found.progress["epoch"] == 12 and found.network["value"] == 12
-    assert found.run == run() and found.path == folder.latest
+    assert found.run == run_info() and found.path == folder.latest
 
 
 def test_there_may_be_none(tmp_path):
     folder = CheckpointFolder(tmp_path / "new")
-    assert folder.load_latest(run()) is None
+    assert folder.load_latest(run_info()) is None
     folder.finish()
-    folder.save(state(1))
+    folder.save(checkpoint_of({}, 1))
     (folder.folder / "epoch1.checkpoint").unlink()
-    assert folder.load_latest(run()) is None
+    assert folder.load_latest(run_info()) is None
 
 
 def test_that_of_another_training_is_not_resumed(tmp_path):
     folder = CheckpointFolder(tmp_path)
-    folder.save(state(1))
-    others = [run(stage=2), run(seed=1), run(epochs=3), run(initial="abc"), run(encoder="resnet18")]
+    folder.save(checkpoint_of({}, 1))
+    others = [
+        run_info(stage=2),
+        run_info(seed=1),
+        run_info(epochs=3),
+        run_info(initial="abc"),
+        run_info(encoder="resnet18"),
+    ]
     assert [folder.load_latest(other) for other in others] == [None] * len(others)
-    moved = run().model_copy(update={"data": run().data.model_copy(update={"folder": "moved"})})
+    moved = run_info().model_copy(
+        update={"data": run_info().data.model_copy(update={"folder": "moved"})}
+    )
     # What the weights do not depend on: here two settings of later stages.
-    for same in (run(), run(w2=0.3, fa_stride=16), moved):
+    for same in (run_info(), run_info(w2=0.3, fa_stride=16), moved):
         assert folder.load_latest(same) is not None
 
 
 def test_a_finished_training_has_nothing_to_resume(tmp_path):
     folder = CheckpointFolder(tmp_path)
-    folder.save(state(1))
+    folder.save(checkpoint_of({}, 1))
     folder.finish()
-    assert folder.load_latest(run()) is None
+    assert folder.load_latest(run_info()) is None
     assert names(folder) == {"epoch1.checkpoint"}
     folder.clear()
     assert names(folder) == set()
@@ -105,7 +87,7 @@ def test_random_numbers_go_on_where_they_were(tmp_path):
     folder = CheckpointFolder(tmp_path)
     torch.manual_seed(5)
     torch.rand(3)
-    folder.save(state(1))
+    folder.save(checkpoint_of({}, 1))
     expected = torch.rand(4)
     torch.manual_seed(6)
     restore_random_states(load_checkpoint(tmp_path / "epoch1.checkpoint").random)
@@ -114,17 +96,17 @@ def test_random_numbers_go_on_where_they_were(tmp_path):
 
 def test_a_damaged_checkpoint_is_refused_not_skipped(tmp_path):
     folder = CheckpointFolder(tmp_path)
-    folder.save(state(1))
+    folder.save(checkpoint_of({}, 1))
     path = tmp_path / "epoch1.checkpoint"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"epoch1\.checkpoint: cannot be loaded"):
-        folder.load_latest(run())
+        folder.load_latest(run_info())
 
 
 @pytest.mark.parametrize("key", ["recipe", "checksums", "progress", "optimizer", "random"])
 def test_a_missing_entry_is_named(tmp_path, key):
     folder = CheckpointFolder(tmp_path)
-    folder.save(state(1))
+    folder.save(checkpoint_of({}, 1))
     content = torch.load(tmp_path / "epoch1.checkpoint", weights_only=True)
     del content[key]
     write(tmp_path / "broken", content)
@@ -133,9 +115,9 @@ def test_a_missing_entry_is_named(tmp_path, key):
 
 
 def test_a_process_killed_while_saving_leaves_the_checkpoint_before(tmp_path):
-    CheckpointFolder(tmp_path / "source").save(state(1))
+    CheckpointFolder(tmp_path / "source").save(checkpoint_of({}, 1))
     arguments = [str(tmp_path / "source" / "epoch1.checkpoint"), str(tmp_path / "target")]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120)
+    done = subprocess.run_info([sys.executable, "-c", KILLED, *arguments], timeout=120)
     assert done.returncode == -signal.SIGKILL
-    found = CheckpointFolder(tmp_path / "target").load_latest(run())
+    found = CheckpointFolder(tmp_path / "target").load_latest(run_info())
     assert found is not None and found.progress["epoch"] == 1

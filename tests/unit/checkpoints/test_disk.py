@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from training import checkpoint_of
 
-from dsrl.checkpoints.checkpoint import CheckpointFolder
-from dsrl.checkpoints.weights import load, load_weights, save_weights
+from dsrl.checkpoints.checkpoint import CheckpointFolder, load_checkpoint
+from dsrl.checkpoints.weights import load_weights, save_weights
 from dsrl.cli.main import main
 from dsrl.system.files import atomic_file, write_text
 
@@ -62,18 +63,20 @@ def told(path: Path, reason: int, cure: str) -> Iterator[None]:
 def test_a_checkpoint_for_which_there_is_no_room_leaves_the_one_before(mount, free):
     disk = mount("size=4m")
     folder = CheckpointFolder(disk / "checkpoints", history=3)
-    state = {"identity": {}, "step": 0, "network": torch.rand(MB * 3 // 8)}  # 1.5 MB
-    folder.save({**state, "epoch": 1})
+    first = checkpoint_of({"layer": torch.rand(MB * 3 // 8)}, epoch=1)  # 1.5 MB
+    folder.save(first)
     (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - free))
     before = contents(disk)
     with told(disk / "checkpoints/epoch2.checkpoint", errno.ENOSPC, "make room and repeat"):
-        folder.save({**state, "epoch": 2})
+        folder.save(checkpoint_of(first.network, epoch=2))
     assert contents(disk) == before
-    found = folder.load_latest({})
-    assert found["epoch"] == 1 and torch.equal(found["network"], state["network"])
+    found = folder.load_latest(first.run)
+    assert found is not None and found.progress["epoch"] == 1
+    assert torch.equal(found.network["layer"], first.network["layer"])
     (disk / "filler").unlink()
-    folder.save({**state, "epoch": 2})
-    assert folder.load_latest({})["epoch"] == 2
+    folder.save(checkpoint_of(first.network, epoch=2))
+    found = folder.load_latest(first.run)
+    assert found is not None and found.progress["epoch"] == 2
 
 
 def test_a_training_whose_disk_becomes_full_goes_on_when_there_is_room(
@@ -94,7 +97,7 @@ def test_a_training_whose_disk_becomes_full_goes_on_when_there_is_room(
     names = {path.name for path in (disk / "stage1").rglob("*")}
     assert names >= {"history.csv", "latest", "epoch1.checkpoint"}
     assert not any(name.endswith((".tmp", ".weights")) for name in names)
-    assert load(disk / "stage1/checkpoints/epoch1.checkpoint", "checkpoint")["epoch"] == 1
+    assert load_checkpoint(disk / "stage1/checkpoints/epoch1.checkpoint").progress["epoch"] == 1
     subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
     main(line)
     assert "Resumed after epoch 1" in capsys.readouterr().err
@@ -196,4 +199,4 @@ def test_a_full_disk_keeps_the_checkpoint_that_is_edited(mount, trained):
     with pytest.raises(SystemExit, match=r"test\.checkpoint.*: cannot be written: No space left"):
         main(["edit-checkpoint", "--checkpoint", str(path), "--key", "device", "--value", "gpu"])
     assert contents(disk) == before
-    assert load(path, "checkpoint")["device"] == "cpu"
+    assert load_checkpoint(path).run.resources.device == "cpu"

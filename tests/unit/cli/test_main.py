@@ -1,4 +1,4 @@
-"""The command line: exit codes, one line on stderr, and a help that does not wait for PyTorch."""
+"""The command line: exit codes, one line on stderr, what the commands write."""
 
 import os
 import subprocess
@@ -14,23 +14,9 @@ from dsrl.cli.main import build_parser, main
 COMMANDS = sorted(build_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr]
 
 
-@pytest.fixture
-def dsrl(capsys, tmp_path, monkeypatch):
-    """Run a command line in an empty folder; returns exit code, stdout and stderr."""
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code: object = 0
-        try:
-            main([str(argument) for argument in arguments])
-        except SystemExit as exit_:
-            code = exit_.code
-        streams = capsys.readouterr()
-        if isinstance(code, str):  # Python prints it and exits with 1
-            return 1, streams.out, streams.err + code + "\n"
-        return int(code or 0), streams.out, streams.err  # type: ignore[call-overload]
-
-    return run
 
 
 def one_line(text: str) -> bool:
@@ -54,20 +40,6 @@ def test_help_of_every_command(dsrl, command):
 def test_an_unknown_option_is_wrong_usage(dsrl, command):
     code, out, err = dsrl(command, "--no-such-option")
     assert (code, out) == (2, "") and one_line(err) and err.startswith("dsrl")
-
-
-def test_help_imports_no_torch():
-    script = (
-        "import sys\nfrom dsrl.cli.main import main\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as e:\n    assert not e.code\n"
-        "assert 'torch' not in sys.modules and 'timm' not in sys.modules\n"
-    )
-    for arguments in (["--help"], ["train", "--help"], ["--version"]):
-        done = subprocess.run(
-            [sys.executable, "-c", script, *arguments], capture_output=True, text=True, timeout=60
-        )
-        assert (done.returncode, done.stderr) == (0, "")
-        assert "dsrl" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,9 @@
 """Wrong input in every option of every command: an exit code, one line that names what is wrong,
 and not a file changed.
 
-The options are read off the parser, so that a new one without wrong values here is a failure.
+The options are read off the parser, so that a new one without wrong values here is a failure. Every
+kind of value is tried in full at the first option that has it, and with its first wrong value at
+the others.
 """
 
 import argparse
@@ -15,9 +17,10 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from shared import snapshot
 
 from dsrl.checkpoints.weights import save_weights
-from dsrl.cli.main import build_parser, main
+from dsrl.cli.main import build_parser
 from dsrl.evaluation.table import COLUMNS
 
 USAGE, FAILURE = 2, 1
@@ -48,131 +51,105 @@ CALLS = {
 }
 SPLIT_CALLS = {"predict": "--weights a.weights --output new --device cpu --data data"}
 
-# Wrong values of options that mean the same in every command, with the exit code of each. A value
-# is what stands after the option; None is the option with nothing after it.
-COUNT = [("0", USAGE), ("-3", USAGE), ("many", USAGE), ("1.5", USAGE), (None, USAGE)]
-FLAG = [("=yes", USAGE)]
-TEXT = [(None, USAGE)]  # any text will do
-FOLDER_TO_WRITE = [("text", FAILURE), ("text/below", FAILURE), (None, USAGE)]
-PICTURE_TO_WRITE = [("text/below.png", FAILURE), ("data.png", FAILURE), (None, USAGE)]
-TEXT_TO_WRITE = [("a.csv", USAGE), ("new", USAGE), ("text/a.txt", FAILURE), ("data.txt", FAILURE)]
-FILE_TO_READ = [("absent", FAILURE), ("data", FAILURE), ("text", FAILURE), ("empty", FAILURE)]
-WEIGHTS = [
-    *FILE_TO_READ,
-    ("zoo.cpkt", FAILURE),
-    ("half.weights", FAILURE),
-    ("torn.weights", FAILURE),
-]
+# Kinds of values, each with wrong ones and their exit codes. A value is what stands after the
+# option; None is the option with nothing after it.
+Values = list[tuple[str | None, int]]
+NOTHING: Values = []
+
+
+def usage(*values: str | None) -> Values:
+    return [(value, USAGE) for value in values]
+
+
+def failure(*values: str) -> Values:
+    return [(value, FAILURE) for value in values]
+
+
+COUNT = usage("0", "-3", "many", "1.5", None)
+FROM_ZERO = usage("-1", "1.5", "one")
+ABOVE_ZERO = usage("0", "-1", "nan", "inf", "fast", None)
+NOT_NEGATIVE = usage("-1", "nan", "inf", "x")
+PROBABILITY = usage("-1", "2", "nan", "x")
+SIZE = usage("0 8", "8", "8 wide")
+CHOICE = usage("none-of-them", None)
+FLAG = usage("=yes")
+TEXT = usage(None)  # any text will do
+FOLDER_TO_WRITE = [*failure("text", "text/below"), *usage(None)]
+PICTURE_TO_WRITE = [*failure("a.doc", "text/below.png", "data.png"), *usage(None)]
+TEXT_TO_WRITE = [*usage("a.csv", "new"), *failure("text/a.txt", "data.txt")]
+FILE_TO_READ = failure("text", "absent", "data", "empty")
+WEIGHTS = [*failure("torn.weights", "zoo.cpkt", "half.weights"), *FILE_TO_READ]
+TABLE = failure("history.csv", "absent", "data", "empty", "bytes")
 CONFIG = [
-    *FILE_TO_READ[:3],
-    ("bytes", FAILURE),
-    ("{epochs: 0}", FAILURE),
-    ("{epoch: 1}", FAILURE),
-    ("{epochs: [}", FAILURE),
-    ("{training: 5}", FAILURE),
-    ("{training: 5, epochs: 3}", FAILURE),
+    *failure("{epoch: 1}", "{epochs: 0}", "{epochs: [}", "{training: 5, epochs: 3}"),
+    *failure("text", "absent", "data", "bytes"),
 ]
 COMMON = {
-    "--debug": FLAG,
-    "--json": FLAG,
-    "--add": FLAG,
-    "--yes": FLAG,
+    **dict.fromkeys(["--debug", "--json", "--add", "--yes"], FLAG),
+    **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
+    **dict.fromkeys(["--jobs", "--latency-runs", "--count", "--train-images"], COUNT),
+    **dict.fromkeys(["--val-images", "--epochs", "--val-interval"], COUNT),
+    **dict.fromkeys(["--checkpoint-interval", "--checkpoint-history"], COUNT),
+    **dict.fromkeys(["--seed", "--demo-seed", "--early-stopping", "--num-workers"], FROM_ZERO),
+    **dict.fromkeys(["--learning-rate", "--poly-power"], ABOVE_ZERO),
+    **dict.fromkeys(["--end-learning-rate", "--weight-decay", "--w1", "--w2"], NOT_NEGATIVE),
+    **dict.fromkeys(["--flip", "--brightness", "--contrast", "--saturation"], PROBABILITY),
+    **dict.fromkeys(["--size", "--image-size", "--input-size"], SIZE),
+    **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach"], CHOICE),
+    **dict.fromkeys(["--network", "--output-stride", "--upsampler"], CHOICE),
+    **dict.fromkeys(["--description", "--experiment-id", "--experiment"], TEXT),
+    **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
+    **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),
     "--config": CONFIG,
-    "--jobs": COUNT,
-    "--latency-runs": COUNT,
-    "--count": COUNT,
-    "--dataset": [("nothing", FAILURE), ("absent.yaml", FAILURE), ("own.yaml", FAILURE)],
-    "--dataset-split": [("nothing", FAILURE), (None, USAGE)],
-    "--raw": [("absent", FAILURE), ("text", FAILURE), ("data", FAILURE)],
-    "--size": [("0 8", USAGE), ("8", USAGE), ("8 wide", USAGE)],
-    "--stage": [("0", USAGE), ("4", USAGE), ("one", USAGE)],
-    "--data": [("absent", FAILURE), ("text", FAILURE), ("raw", FAILURE), ("damaged", FAILURE)],
-    "--seed": [("-1", USAGE), ("1.5", USAGE), ("one", USAGE)],
-    "--description": TEXT,
-    "--experiment-id": TEXT,
-    "--experiment": TEXT,
-    "--device": [("tpu", USAGE), (None, USAGE)],
-    "--weights": WEIGHTS,
-    "--src-weights": WEIGHTS,
-    "--init-weights": [*FILE_TO_READ, ("torn.weights", FAILURE), ("other.cpkt", FAILURE)],
-    "--checkpoint": FILE_TO_READ,
-    "--dest-weights": [("text/below", FAILURE), ("data", FAILURE)],
-    "--image-file": FILE_TO_READ,
-    "--format": [("jpeg", USAGE)],
-    "--typeof": [("list", USAGE), ("int", USAGE), ("bool", USAGE), ("json", USAGE)],
-    "--key": [("devise", FAILURE), ("network", FAILURE), ("info.x", FAILURE), ("", FAILURE)],
-    "--value": [("tpu", FAILURE), (None, USAGE)],
-    # settings
-    "--train-images": COUNT,
-    "--val-images": COUNT,
-    "--image-size": [("0 8", USAGE), ("8", USAGE), ("8 wide", USAGE)],
-    "--demo-seed": [("-1", USAGE), ("x", USAGE)],
-    "--init": [("best", USAGE)],
-    "--epochs": COUNT,
-    "--batch-size": [*COUNT, ("1", USAGE), ("100", FAILURE)],
-    "--learning-rate": [(v, USAGE) for v in ("0", "-1", "nan", "inf", "fast", None)],
-    "--end-learning-rate": [(v, USAGE) for v in ("-1", "nan", "inf", "slow")],
-    "--poly-power": [(v, USAGE) for v in ("0", "nan", "inf", "x")],
-    "--momentum": [(v, USAGE) for v in ("-0.1", "1", "nan", "x")],
-    "--weight-decay": [(v, USAGE) for v in ("-1", "nan", "inf", "x")],
-    "--val-interval": COUNT,
-    "--early-stopping": [("-1", USAGE), ("x", USAGE)],
-    "--freeze-batch-norm": FLAG,
-    "--w1": [(v, USAGE) for v in ("-1", "nan", "inf", "x")],
-    "--w2": [(v, USAGE) for v in ("-1", "nan", "inf", "x")],
-    "--fa-stride": [("7", USAGE), ("x", USAGE)],
-    "--fa-detach": [("both", USAGE)],
-    "--network": [("unet", USAGE)],
-    "--encoder": [("resnet9000", FAILURE)],
-    "--pretrained": FLAG,
-    "--output-stride": [("4", USAGE), ("x", USAGE)],
-    "--upsampler": [("cubic", USAGE)],
-    "--decoder-channels": [("0", USAGE), ("6", USAGE), ("x", USAGE)],
-    "--width-scale": [("0", USAGE), ("0.3", USAGE), ("nan", USAGE), ("x", USAGE)],
-    "--input-size": [("0 8", USAGE), ("8", USAGE), ("8 wide", USAGE)],
-    "--prepared-size": [("0 8", USAGE), ("1 1", USAGE), ("8", USAGE)],
-    "--scale": [("2 1", USAGE), ("0 1", USAGE), ("1", USAGE), ("1 nan", USAGE), ("1 inf", USAGE)],
-    "--flip": [(v, USAGE) for v in ("-1", "2", "nan", "x")],
-    "--brightness": [(v, USAGE) for v in ("-1", "2", "nan", "x")],
-    "--contrast": [(v, USAGE) for v in ("-1", "2", "nan", "x")],
-    "--saturation": [(v, USAGE) for v in ("-1", "2", "nan", "x")],
-    "--hue": [(v, USAGE) for v in ("-1", "0.6", "nan", "x")],
-    "--num-workers": [("-1", USAGE), ("x", USAGE)],
-    "--compile": FLAG,
-    "--checkpoint-interval": COUNT,
-    "--checkpoint-history": COUNT,
+    "--dataset": failure("nothing", "absent.yaml", "own.yaml"),
+    "--dataset-split": [*failure("nothing"), *usage(None)],
+    "--raw": failure("absent", "text", "data"),
+    "--data": failure("damaged", "absent", "text", "raw"),
+    "--init-weights": failure("torn.weights", "other.cpkt", "absent", "data", "text"),
+    "--dest-weights": failure("text/below", "data"),
+    "--typeof": usage("list", "int", "bool", "json"),
+    "--key": failure("devise", "network", "info.x", ""),
+    "--value": [*failure("tpu"), *usage(None)],
+    "--batch-size": [*usage("1", "many"), *failure("100")],
+    "--momentum": usage("1", "-0.1", "nan", "x"),
+    "--fa-stride": usage("7", "x"),
+    "--encoder": failure("resnet9000"),
+    "--decoder-channels": usage("6", "0", "x"),
+    "--width-scale": usage("0.3", "0", "nan", "x"),
+    "--prepared-size": usage("1 1", "0 8", "8"),
+    "--scale": usage("2 1", "0 1", "1", "1 nan", "1 inf"),
+    "--hue": usage("0.6", "-1", "nan", "x"),
 }
 # Those that mean something else in one command, and what has no dashes.
 SPECIAL = {
     ("demo-data", "--output"): FOLDER_TO_WRITE,
     ("unpack", "--output"): FOLDER_TO_WRITE,
-    ("preprocess", "--output"): [("text/below", FAILURE), (None, USAGE)],
+    ("preprocess", "--output"): [*failure("text/below"), *usage(None)],
     ("train", "--output"): FOLDER_TO_WRITE,
     ("predict", "--output"): FOLDER_TO_WRITE,
     ("benchmark", "--output"): TEXT_TO_WRITE,
     ("table", "--output"): TEXT_TO_WRITE,
-    ("plot-examples", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
-    ("plot-curves", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
-    ("plot-classes", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
-    ("plot-sweep", "--output"): [*PICTURE_TO_WRITE, ("a.doc", FAILURE)],
-    ("test", "--output"): [*PICTURE_TO_WRITE, ("a.jpg", USAGE)],
-    ("export", "--output"): [("a.onnx", FAILURE), ("text/a.pt2", FAILURE), ("data.pt2", FAILURE)],
-    ("resume-train", "--checkpoint"): [*WEIGHTS, ("a.weights", FAILURE)],
-    ("train", "--dataset"): [],  # names the folder, and here --data does
-    ("print-model", "--data"): [],
-    ("with-gpus", "count"): [],  # see test_devices.py
-    ("with-gpus", "program"): [],
-    ("with-gpus", "--debug"): [],
-    ("download", "archive"): [("other.zip", FAILURE), ("data", FAILURE)],
+    ("plot-examples", "--output"): PICTURE_TO_WRITE,
+    ("plot-curves", "--output"): PICTURE_TO_WRITE,
+    ("plot-classes", "--output"): PICTURE_TO_WRITE,
+    ("plot-sweep", "--output"): PICTURE_TO_WRITE,
+    ("test", "--output"): [*usage("a.jpg", None), *failure("text/below.png", "data.png")],
+    ("export", "--output"): failure("a.onnx", "text/a.pt2", "data.pt2"),
+    ("resume-train", "--checkpoint"): [*failure("a.weights"), *WEIGHTS],
+    ("train", "--dataset"): NOTHING,  # names the folder, and here --data does
+    ("with-gpus", "count"): NOTHING,  # see tests/unit/system/test_gpus.py
+    ("with-gpus", "program"): NOTHING,
+    ("with-gpus", "--debug"): NOTHING,
+    ("download", "archive"): failure("other.zip", "data"),
     ("unpack", "archives"): FILE_TO_READ,
-    ("purge", "folder"): [("absent", FAILURE), ("text", FAILURE)],
-    ("table", "benchmarks"): [*FILE_TO_READ[:3], ("bytes", FAILURE), ("history.csv", FAILURE)],
+    ("purge", "folder"): failure("absent", "text"),
+    ("table", "benchmarks"): TABLE,
     ("plot-examples", "weights"): WEIGHTS,
-    ("plot-curves", "histories"): [*FILE_TO_READ, ("bytes", FAILURE), ("table.csv", FAILURE)],
-    ("plot-classes", "benchmark"): [*FILE_TO_READ, ("bytes", FAILURE), ("history.csv", FAILURE)],
-    ("plot-sweep", "benchmark"): [*FILE_TO_READ, ("bytes", FAILURE), ("history.csv", FAILURE)],
-    ("benchmark", "--seed"): [("1.5", USAGE), ("one", USAGE)],
-    ("predict", "images"): [*FILE_TO_READ[:1], *FILE_TO_READ[2:], ("checkpoints", FAILURE)],
+    ("plot-curves", "histories"): failure("table.csv", *(str(name) for name, _ in TABLE[1:])),
+    ("plot-classes", "benchmark"): TABLE,
+    ("plot-sweep", "benchmark"): TABLE,
+    ("benchmark", "--seed"): usage("1.5", "one"),
+    ("predict", "images"): failure("text", "absent", "empty", "checkpoints"),
 }
 
 
@@ -188,15 +165,17 @@ def options() -> Iterator[tuple[str, str, bool]]:
                 )
 
 
-def wrong_values(command: str, option: str) -> list[tuple[str | None, int]]:
-    return SPECIAL[command, option] if (command, option) in SPECIAL else COMMON[option]
+def wrong_values(command: str, option: str) -> Values:
+    return SPECIAL.get((command, option), COMMON.get(option, NOTHING))
 
 
 def cases() -> Iterator[tuple[str, str, bool, str | None, int]]:
+    tried: list[Values] = []
     for command, option, positional in options():
-        if (command, option) in SPECIAL or option in COMMON:
-            for value, code in wrong_values(command, option):
-                yield command, option, positional, value, code
+        values = wrong_values(command, option)
+        for value, code in values[:1] if values in tried else values:
+            yield command, option, positional, value, code
+        tried.append(values)
 
 
 @pytest.fixture(scope="module")
@@ -234,12 +213,6 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     return folder
 
 
-def snapshot(folder: Path) -> dict[str, tuple[int, ...]]:
-    """Every file and folder with what changes when it is written, even with the same content."""
-    states = {path: path.lstat() for path in folder.rglob("*")}
-    return {str(p): (s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for p, s in states.items()}
-
-
 def line_with(command: str, option: str, positional: bool, value: str | None) -> list[str]:
     """The call of a command with another value for one option."""
     of_split = option in ("--data", "--dataset-split") and command in SPLIT_CALLS
@@ -263,33 +236,21 @@ def line_with(command: str, option: str, positional: bool, value: str | None) ->
 
 
 def test_every_option_of_every_command_has_wrong_values():
-    known = [*COMMON, *SPECIAL]
-    missing = [
-        f"{command} {option}"
-        for command, option, _ in options()
-        if option not in known and (command, option) not in known
-    ]
+    found = list(options())
+    missing = [f"{c} {o}" for c, o, _ in found if o not in COMMON and (c, o) not in SPECIAL]
     assert not missing, "add wrong values for them above"
-    commands = {command for command, _, _ in options()}
-    assert commands == CALLS.keys()
-    assert SPECIAL.keys() - {(command, option) for command, option, _ in options()} == {
-        ("print-model", "--data")
-    }
+    assert {command for command, _, _ in found} == CALLS.keys()
+    assert SPECIAL.keys() <= {(command, option) for command, option, _ in found}
 
 
 @pytest.mark.parametrize(("command", "option", "positional", "value", "expected"), list(cases()))
 def test_wrong_input_is_one_line_and_changes_nothing(
-    home, monkeypatch, capsys, command, option, positional, value, expected
+    home, dsrl, monkeypatch, command, option, positional, value, expected
 ):
     monkeypatch.chdir(home)
     monkeypatch.setattr("builtins.input", lambda question: pytest.fail("must not ask"))
     before = snapshot(home)
-    with pytest.raises(SystemExit) as exit_:
-        main(line_with(command, option, positional, value))
-    out, err = capsys.readouterr()
-    code = exit_.value.code
-    if isinstance(code, str):  # Python prints it to stderr and exits with 1
-        code, err = FAILURE, err + code + "\n"
+    code, out, err = dsrl(*line_with(command, option, positional, value))
     assert code == expected, err
     assert out == "" and err.count("\n") == 1 and err.startswith(f"dsrl {command}: "), err
     assert "--debug" not in err.partition("see dsrl")[0] or option == "--debug", (

@@ -16,7 +16,7 @@ from dsrl.data.manifest import IGNORE_INDEX, Manifest, read_manifest
 
 # The same cases in every run, so that a failure is of the change at hand; nothing is left on disk.
 fuzz = settings(
-    max_examples=100,
+    max_examples=50,
     deadline=None,
     derandomize=True,
     database=None,

@@ -24,15 +24,6 @@ def refused(values) -> str:
     return message
 
 
-def leaves(tree: dict, *above: str) -> set[tuple[str, ...]]:
-    """Paths of the values of nested mappings."""
-    return {
-        leaf
-        for key, value in tree.items()
-        for leaf in (leaves(value, *above, key) if isinstance(value, dict) else {(*above, key)})
-    }
-
-
 @pytest.mark.parametrize(
     ("values", "wrong", "right"),
     [
@@ -117,29 +108,91 @@ def test_a_stage_overrides_training_for_itself_alone():
     assert settings.recipe(3).model_dump()["training"]["epochs"] == 4
 
 
-# The first stage whose weights depend on a setting, where it is not stage 1. Anything else must be
-# in the recipe of every stage.
-USED_FROM = {("loss", "w1"): 2, ("training", "init"): 2} | {
-    ("loss", key): 3 for key in ("w2", "fa_stride", "fa_detach")
-}
-NEVER_USED = {
-    ("data", "dataset"),  # checksums identify the data
-    ("data", "prepared_size"),
-    ("model", "width_scale"),  # by the default network
+def part_of(values: dict, stage: int) -> object:
+    """What the training of a stage is told of these settings; a change means to repeat it."""
+    return read_settings(values).recipe(stage).model_dump()
+
+
+ALL, LATER, LAST, NONE = (1, 2, 3), (2, 3), (3,), ()
+# Another value for every setting, and the stages whose training it concerns.
+CONCERNS = {
+    "experiment": ("other", NONE),
+    "experiment_id": ("e1", NONE),
+    "description": ("text", NONE),
+    "seed": (1, ALL),
+    "track_code": (True, NONE),
+    "stages": ({2: {"epochs": 3}}, (2,)),
+    "data.dataset": ("camvid", NONE),  # names the folder, whose checksums do concern it
+    "data.input_size": ([128, 256], ALL),
+    "data.prepared_size": ([600, 1200], NONE),  # as well
+    "demo.train_images": (7, NONE),
+    "demo.val_images": (7, NONE),
+    "demo.image_size": ([64, 128], NONE),
+    "demo.demo_seed": (1, NONE),
+    "model.network": ("espnetv2", ALL),
+    "model.encoder": ("resnet18", ALL),
+    "model.pretrained": (True, ALL),
+    "model.output_stride": (8, ALL),
+    "model.upsampler": ("transposed", ALL),
+    "model.decoder_channels": (64, ALL),
+    "model.width_scale": (1.0, NONE),  # of ESPNetv2
+    "training.init": ("encoder", LATER),
+    "training.epochs": (3, ALL),
+    "training.batch_size": (4, ALL),
+    "training.learning_rate": (0.5, ALL),
+    "training.end_learning_rate": (0.001, ALL),
+    "training.poly_power": (1.0, ALL),
+    "training.momentum": (0.5, ALL),
+    "training.weight_decay": (0.1, ALL),
+    "training.val_interval": (2, ALL),
+    "training.early_stopping": (3, ALL),
+    "training.freeze_batch_norm": (True, ALL),
+    "loss.w1": (0.5, LATER),
+    "loss.w2": (0.5, LAST),
+    "loss.fa_stride": (16, LAST),
+    "loss.fa_detach": ("segmentation", LAST),
+    "augmentation.scale": ([1, 2], ALL),
+    "augmentation.flip": (0.1, ALL),
+    "augmentation.brightness": (0.1, ALL),
+    "augmentation.contrast": (0.1, ALL),
+    "augmentation.saturation": (0.1, ALL),
+    "augmentation.hue": (0.1, ALL),
+    "benchmark.splits": (["test"], NONE),
+    "benchmark.latency_runs": (3, NONE),
+    "report.examples": (3, NONE),
+    "resources.device": ("cpu", NONE),
+    "resources.gpus_per_job": (2, NONE),
+    "resources.nodes": (2, NONE),
+    "resources.num_workers": (3, NONE),
+    "resources.compile": (True, NONE),
+    "resources.checkpoint_interval": (2, NONE),
+    "resources.checkpoint_history": (2, NONE),
 }
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
-def test_a_recipe_is_what_the_stage_depends_on_and_no_more(stage):
-    expected = {
-        (section, key)
-        for section in ("data", "model", "training", "loss", "augmentation")
-        for key in SECTIONS[section].model_fields
-        if USED_FROM.get((section, key), 1) <= stage
-    } - NEVER_USED
-    expected -= {("data", "input_size")}
-    expected |= {("input_size",), ("seed",), ("stage",)}
-    assert leaves(Settings().recipe(stage).model_dump()) == expected
+def test_of_every_setting_it_is_known_which_stages_it_concerns():
+    plain = Settings.model_fields.keys() - SECTIONS.keys()
+    nested = {f"{name}.{key}" for name, model in SECTIONS.items() for key in model.model_fields}
+    assert CONCERNS.keys() == plain | nested, "add a new one above"
+
+
+@pytest.mark.parametrize("name", CONCERNS)
+def test_a_setting_concerns_the_stages_that_use_it_and_no_others(name):
+    value, stages = CONCERNS[name]
+    section, _, key = name.rpartition(".")
+    changed = {section: {key: value}} if section else {key: value}
+    read = read_settings(changed).model_dump()
+    assert read != Settings().model_dump(), "that is the default"
+    assert {k for k in ALL if part_of(changed, k) != part_of({}, k)} == set(stages)
+
+
+@pytest.mark.parametrize(
+    ("changed", "concerned"),
+    [({"width_scale": 1.0}, True), ({"encoder": "resnet18"}, False), ({"w2": 0.5}, True)],
+)
+def test_settings_of_another_network_concern_no_training(changed, concerned):
+    espnet = {"network": "espnetv2"}
+    assert (part_of(espnet | changed, 3) != part_of(espnet, 3)) == concerned
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3])

@@ -6,31 +6,27 @@ import signal
 
 import pytest
 import torch
+from training import before_each, record_drawn, spoil_loss, train, validate_as
 
 from dsrl.cli.main import main
+from dsrl.data.dataset import TrainingSet
+from dsrl.data.manifest import read_manifest
 from dsrl.system.faults import explained_faults
-from dsrl.training.loop import train_stage
-from dsrl.training.trainer import Trainer
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize(("bad", "number"), [(float("nan"), 4), (float("inf"), 3)])
 def test_loss_that_is_no_number_names_step_images_and_checkpoint(
-    prepared, tiny_settings, tmp_path, monkeypatch, bad
+    prepared, tiny_settings, tmp_path, monkeypatch, bad, number
 ):
-    original, batches = Trainer._step, []
-
-    def step(self, sample):
-        batches.append(self.sampler.batch(self.step))
-        losses = original(self, sample)
-        return losses._replace(total=losses.total * bad) if len(batches) == 4 else losses
-
-    monkeypatch.setattr(Trainer, "_step", step)
-    with pytest.raises(ValueError, match="the loss is no number in step 2 of epoch 2") as error:
-        train_stage(tiny_settings(), 1, prepared, tmp_path)
-    from dsrl.data.manifest import read_manifest
-
+    """The images are those that were drawn for the step. An epoch has two."""
+    drawn = record_drawn(monkeypatch)
+    spoil_loss(monkeypatch, number, bad)
+    where = f"the loss is no number in step {number - 2} of epoch 2, on the images"
+    with pytest.raises(ValueError, match=where) as error:
+        train(tiny_settings(), 1, prepared, tmp_path)
     samples = read_manifest(prepared / "train").samples
-    assert ", ".join(samples[i].name for i in batches[-1]) in str(error.value)
+    batch = [samples[index].name for index, _ in drawn[4 * number - 4 : 4 * number]]
+    assert f"{where} {', '.join(batch)};" in str(error.value)
     assert f"last good checkpoint is {tmp_path}/checkpoints/epoch1.checkpoint" in str(error.value)
     assert not (tmp_path / "final.weights").exists()
 
@@ -39,7 +35,7 @@ def test_a_training_that_diverges_is_stopped(prepared, tiny_settings, tmp_path):
     with pytest.raises(
         ValueError, match=r"in step \d of epoch 1, on the images demostadt_"
     ) as error:
-        train_stage(tiny_settings(learning_rate=1e30), 1, prepared, tmp_path)
+        train(tiny_settings(learning_rate=1e30), 1, prepared, tmp_path)
     assert "lower the learning rate" in str(error.value)
     assert not list(tmp_path.rglob("*.weights"))
 
@@ -52,42 +48,19 @@ def test_a_split_without_labels_is_told_before_the_training_starts(
     shutil.rmtree(tmp_path / "data" / split)
     (tmp_path / "data" / "test").rename(tmp_path / "data" / split)
     with pytest.raises(ValueError, match=rf"data/{split}: no pixel has a label") as error:
-        train_stage(tiny_settings(), 1, tmp_path / "data", tmp_path / "out")
+        train(tiny_settings(), 1, tmp_path / "data", tmp_path / "out")
     assert "prepare a split that has some" in str(error.value)
     assert not (tmp_path / "out").exists()
 
 
 def test_weights_that_are_no_numbers_are_not_saved(prepared, tiny_settings, tmp_path, monkeypatch):
-    original = Trainer._validate
+    def spoil(network: torch.nn.Module) -> None:
+        next(network.parameters()).data[0] = torch.nan
 
-    def validate(self):
-        row = original(self)
-        next(self.network.parameters()).data[0] = torch.nan
-        return row
-
-    monkeypatch.setattr(Trainer, "_validate", validate)
+    validate_as(monkeypatch, [0.5], spoil)
     with pytest.raises(ValueError, match=r"weights are no numbers.*there is no checkpoint yet"):
-        train_stage(tiny_settings(), 1, prepared, tmp_path)
+        train(tiny_settings(), 1, prepared, tmp_path)
     assert not list(tmp_path.rglob("*.checkpoint"))
-
-
-def test_batches_told_are_batches_drawn(prepared, tiny_settings, tmp_path, monkeypatch):
-    drawn = []
-    from dsrl.data.dataset import TrainingSet
-
-    original = TrainingSet.__getitem__
-    monkeypatch.setattr(
-        TrainingSet, "__getitem__", lambda self, i: drawn.append(i) or original(self, i)
-    )
-    told = []
-    step = Trainer._step
-    monkeypatch.setattr(
-        Trainer,
-        "_step",
-        lambda self, s: told.extend(self.sampler.batch(self.step)) or step(self, s),
-    )
-    train_stage(tiny_settings(), 1, prepared, tmp_path)
-    assert told == drawn
 
 
 @pytest.mark.parametrize(
@@ -114,9 +87,9 @@ def test_real_lack_of_memory_is_recognised():
 def test_a_training_without_memory_names_its_batch_and_input_size(
     prepared, tiny_settings, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(Trainer, "_step", lambda self, sample: torch.empty(2**50))
+    before_each(monkeypatch, "step", lambda number: torch.empty(2**50))
     with pytest.raises(ValueError, match="batch_size 4 and input_size 32x64; lower one"):
-        train_stage(tiny_settings(), 1, prepared, tmp_path)
+        train(tiny_settings(), 1, prepared, tmp_path)
 
 
 def test_other_errors_stay_what_they_are():
@@ -125,8 +98,6 @@ def test_other_errors_stay_what_they_are():
 
 
 def test_worker_that_dies_is_told(prepared, tiny_settings, tmp_path, monkeypatch):
-    from dsrl.data.dataset import TrainingSet
-
     main_process = os.getpid()
 
     def die(self, index):
@@ -135,7 +106,7 @@ def test_worker_that_dies_is_told(prepared, tiny_settings, tmp_path, monkeypatch
 
     monkeypatch.setattr(TrainingSet, "__getitem__", die)
     with pytest.raises(OSError, match=r"a process that loads images died.*lower --num-workers"):
-        train_stage(tiny_settings(num_workers=1), 1, prepared, tmp_path)
+        train(tiny_settings(num_workers=1), 1, prepared, tmp_path)
 
 
 def test_gpu_where_there_is_none(trained, prepared, tmp_path):

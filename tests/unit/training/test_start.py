@@ -3,11 +3,11 @@
 import pytest
 import timm
 import torch
+from training import train
 
 from dsrl.checkpoints.weights import save_weights
 from dsrl.config.sections import Model
 from dsrl.models.dsrl import DSRL
-from dsrl.training.loop import train_stage
 from dsrl.training.start import find_start, load_encoder
 
 
@@ -67,19 +67,19 @@ def test_nothing_that_matches_is_an_error(tmp_path):
 def test_stage_1_trains_from_an_encoder(prepared, tiny_settings, trained, tmp_path, capsys):
     path = tmp_path / "zoo.cpkt"
     torch.save(timm.create_model("mobilenetv3_small_050").state_dict(), path)
-    train_stage(tiny_settings(epochs=1), 1, prepared, tmp_path / "stage1", path)
+    train(tiny_settings(epochs=1), 1, prepared, tmp_path / "stage1", path)
     assert "encoder layers matched" in capsys.readouterr().err
     assert (tmp_path / "stage1" / "final.weights").exists()
 
 
 def test_previous_stage_is_found_beside_the_output(tiny_settings, trained):
-    start = find_start(tiny_settings(), 2, None, trained[2])
-    assert start is not None and start.source == trained[1] / "final.weights"
+    start = find_start(tiny_settings().recipe(2), None, trained[2])
+    assert start is not None and start.path == trained[1] / "final.weights"
 
 
 def test_missing_previous_stage_is_named(tiny_settings, tmp_path):
     with pytest.raises(ValueError, match=r"stage1/final.weights does not exist"):
-        find_start(tiny_settings(), 2, None, tmp_path / "stage2")
+        find_start(tiny_settings().recipe(2), None, tmp_path / "stage2")
 
 
 def test_wrong_stage_architecture_and_classes_say_which(
@@ -87,14 +87,14 @@ def test_wrong_stage_architecture_and_classes_say_which(
 ):
     settings = tiny_settings()
     with pytest.raises(ValueError, match="has the layers of stage 1; stage 3 starts from"):
-        find_start(settings, 3, trained[1] / "final.weights", tmp_path)
+        find_start(settings.recipe(3), trained[1] / "final.weights", tmp_path)
     torch.save(resnet(), tmp_path / "zoo.cpkt")
-    with pytest.raises(ValueError, match=r"an encoder's layers only.*choose --init encoder"):
-        find_start(settings, 2, tmp_path / "zoo.cpkt", tmp_path)
+    with pytest.raises(ValueError, match=r"only the layers of an encoder.*choose --init encoder"):
+        find_start(settings.recipe(2), tmp_path / "zoo.cpkt", tmp_path)
     for weights, message in (
         (make_weights(1, num_classes=3), "is for 3 classes"),
         (make_weights(1, encoder="resnet18"), "another architecture: encoder is resnet18 there"),
     ):
         save_weights(tmp_path / "other.weights", weights)
         with pytest.raises(ValueError, match=message):
-            train_stage(settings, 2, prepared, tmp_path / "stage2", tmp_path / "other.weights")
+            train(settings, 2, prepared, tmp_path / "stage2", tmp_path / "other.weights")
