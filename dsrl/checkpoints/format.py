@@ -18,6 +18,18 @@ from dsrl.system.files import atomic_file
 FORMATS = {"weights": 1, "checkpoint": 2}
 
 
+# What the standard library raises for a damaged zip file, which PyTorch's files are.
+DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
+
+
 def load_any(path: Path) -> dict[str, Any]:
     """Read a dictionary that was written by `torch.save`, executing nothing in it.
 
@@ -72,7 +84,7 @@ def _check_checksums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path}: damaged ({error}); get or make it again") from None
     if damaged:
         raise ValueError(f"{path}: damaged: wrong checksum of {damaged}; get or make it again")

@@ -73,9 +73,15 @@ def epochs_resumed(
     settings: Settings, stage: int, data: Path, folder: Path, previous: Path | None = None
 ) -> int:
     """How many epochs a training does not repeat, since `folder` has their state."""
-    started: list[object] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stages, "train", lambda *arguments: started.append(arguments[-1]))
+    original, started = stages.train, []
+
+    def record(*arguments):
+        started.append(arguments[-1])
+        original(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(stages, "train", record)
+        interrupt(patch, step=1)
         train(settings, stage, data, folder, previous)
     (start,) = started
     return start.progress["epoch"] if isinstance(start, Checkpoint) else 0

@@ -140,12 +140,11 @@ def test_inspect_checkpoint(home: Path, call) -> None:
 def test_edit_checkpoint(home: Path, call) -> None:
     source = home / "weights/stage2/checkpoints/epoch2.checkpoint"
     state = torch.load(source, weights_only=True)
-    torch.save({**state, "device": "gpu"}, "weights/stage2/test.checkpoint")
+    state["resources"]["device"] = "gpu"
+    torch.save(state, "weights/stage2/test.checkpoint")
     call(EDIT)
-    assert (
-        torch.load("weights/stage2/test.checkpoint", weights_only=True)["resources"]["device"]
-        == "cpu"
-    )
+    edited = torch.load("weights/stage2/test.checkpoint", weights_only=True)
+    assert edited["resources"]["device"] == "cpu"
     assert Path("weights/stage2/test.checkpoint.bak").is_file()
 
 

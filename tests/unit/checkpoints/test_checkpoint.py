@@ -117,7 +117,7 @@ def test_a_missing_entry_is_named(tmp_path, key):
 def test_a_process_killed_while_saving_leaves_the_checkpoint_before(tmp_path):
     CheckpointFolder(tmp_path / "source").save(checkpoint_of({}, 1))
     arguments = [str(tmp_path / "source" / "epoch1.checkpoint"), str(tmp_path / "target")]
-    done = subprocess.run_info([sys.executable, "-c", KILLED, *arguments], timeout=120)
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120)
     assert done.returncode == -signal.SIGKILL
     found = CheckpointFolder(tmp_path / "target").load_latest(run_info())
     assert found is not None and found.progress["epoch"] == 1

@@ -15,13 +15,13 @@ from dsrl.system.faults import explained_faults
 
 
 @pytest.mark.parametrize(("bad", "number"), [(float("nan"), 4), (float("inf"), 3)])
-def test_loss_that_is_no_number_names_step_images_and_checkpoint(
+def test_a_loss_that_is_not_finite_names_step_images_and_checkpoint(
     prepared, tiny_settings, tmp_path, monkeypatch, bad, number
 ):
     """The images are those that were drawn for the step. An epoch has two."""
     drawn = record_drawn(monkeypatch)
     spoil_loss(monkeypatch, number, bad)
-    where = f"the loss is no number in step {number - 2} of epoch 2, on the images"
+    where = f"loss is NaN or infinite in step {number - 2} of epoch 2, on the images"
     with pytest.raises(ValueError, match=where) as error:
         train(tiny_settings(), 1, prepared, tmp_path)
     samples = read_manifest(prepared / "train").samples
@@ -53,12 +53,12 @@ def test_a_split_without_labels_is_told_before_the_training_starts(
     assert not (tmp_path / "out").exists()
 
 
-def test_weights_that_are_no_numbers_are_not_saved(prepared, tiny_settings, tmp_path, monkeypatch):
+def test_weights_that_are_not_finite_are_not_saved(prepared, tiny_settings, tmp_path, monkeypatch):
     def spoil(network: torch.nn.Module) -> None:
         next(network.parameters()).data[0] = torch.nan
 
     validate_as(monkeypatch, [0.5], spoil)
-    with pytest.raises(ValueError, match=r"weights are no numbers.*there is no checkpoint yet"):
+    with pytest.raises(ValueError, match=r"weights are NaN.*there is no checkpoint yet"):
         train(tiny_settings(), 1, prepared, tmp_path)
     assert not list(tmp_path.rglob("*.checkpoint"))
 
@@ -97,7 +97,7 @@ def test_other_errors_stay_what_they_are():
         raise RuntimeError("something else")
 
 
-def test_worker_that_dies_is_told(prepared, tiny_settings, tmp_path, monkeypatch):
+def test_a_data_loader_that_dies_is_reported(prepared, tiny_settings, tmp_path, monkeypatch):
     main_process = os.getpid()
 
     def die(self, index):
@@ -105,7 +105,7 @@ def test_worker_that_dies_is_told(prepared, tiny_settings, tmp_path, monkeypatch
         os.kill(os.getpid(), signal.SIGKILL)
 
     monkeypatch.setattr(TrainingSet, "__getitem__", die)
-    with pytest.raises(OSError, match=r"a process that loads images died.*lower --num-workers"):
+    with pytest.raises(OSError, match=r"a data loader process died.*lower --num-workers"):
         train(tiny_settings(num_workers=1), 1, prepared, tmp_path)
 
 

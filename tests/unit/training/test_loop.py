@@ -16,7 +16,8 @@ from training import (
     validate_as,
 )
 
-from dsrl.checkpoints.weights import build_network, load_weights, save_weights
+from dsrl.checkpoints.network import build_network
+from dsrl.checkpoints.weights import load_weights, save_weights
 from dsrl.data.dataset import PreparedSplit
 from dsrl.evaluation.evaluate import evaluate
 
@@ -152,7 +153,7 @@ def test_weights_of_another_network_are_no_start(prepared, tiny_settings, make_w
 
 
 def test_a_batch_larger_than_the_data_is_refused(prepared, tiny_settings, tmp_path):
-    with pytest.raises(ValueError, match="batch_size 11 is more than the 10 training images"):
+    with pytest.raises(ValueError, match="batch_size 11 is larger than the 10 training images"):
         train(tiny_settings(batch_size=11), 1, prepared, tmp_path)
     train(tiny_settings(batch_size=10, epochs=1), 1, prepared, tmp_path)
 

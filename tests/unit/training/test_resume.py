@@ -52,8 +52,8 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
         interrupt(patch, step)
         train(tiny_settings(), 1, prepared, tmp_path)
     assert not (tmp_path / "final.weights").exists()
-    resumed = epochs_resumed(tiny_settings(), 1, prepared, tmp_path)
-    assert taken_up == (step - 1) // 2, "only finished epochs are kept"
+    epochs = epochs_resumed(tiny_settings(), 1, prepared, tmp_path)
+    assert epochs == (step - 1) // 2, "only finished epochs are kept"
     torch.rand(step)
     train(tiny_settings(), 1, prepared, tmp_path)
     assert_same_training(tmp_path, trained[1])
@@ -135,7 +135,7 @@ def cut(cut_once: Path, tmp_path: Path) -> Path:
     return shutil.copytree(cut_once, tmp_path / "cut")
 
 
-def test_resume_state_of_the_same_training_is_taken_up(cut, prepared, tiny_settings, trained):
+def test_resume_state_of_the_same_training_is_resumed(cut, prepared, tiny_settings, trained):
     # neither the unused loss weight nor the number of workers is a reason to start afresh
     settings = tiny_settings(num_workers=1, w2=0.123, experiment="renamed")
     assert epochs_resumed(settings, 2, prepared, cut, trained[1] / "final.weights") == 1
