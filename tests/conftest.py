@@ -29,12 +29,12 @@ TINY = {
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A demo data set of 10, 5 and 4 images at 64x128, made as users make it; read only."""
     from dsrl.data.archives import unpack
-    from dsrl.data.demo import write_demo_archives
     from dsrl.data.labels import load_description
     from dsrl.data.preprocess import preprocess
+    from dsrl.demo.archives import write_demo_archives
 
     folder = tmp_path_factory.mktemp("demo")
-    write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0, jobs=1)
+    write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0)
     unpack(sorted((folder / "archives").glob("*.zip")), folder / "raw")
     for split in ("train", "val", "test"):
         output = folder / "prepared" / split

@@ -28,21 +28,15 @@ def add_demo_data(commands: Any) -> None:
     parser = add_command(commands, "demo-data", demo_data, "draw a street-scene data set")
     parser.add_argument("--output", type=Path, default=Path("data/archives/demo"), help="folder")
     add_config(parser)
-    add_jobs(parser)
     add_settings(parser, Demo)
 
 
 def demo_data(arguments: Arguments) -> None:
-    from dsrl.data.demo import write_demo_archives
+    from dsrl.demo.archives import write_demo_archives
 
     demo = settings_from(arguments).demo
     write_demo_archives(
-        arguments.output,
-        demo.train_images,
-        demo.val_images,
-        demo.image_size,
-        demo.demo_seed,
-        arguments.jobs,
+        arguments.output, demo.train_images, demo.val_images, demo.image_size, demo.demo_seed
     )
 
 
