@@ -45,7 +45,7 @@ def prepared(shared_folder: Path) -> Iterator[Path]:
     from dsrl.demo.archives import write_demo_archives
 
     def make(folder: Path) -> None:
-        write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0, jobs=1)
+        write_demo_archives(folder / "archives", 10, 5, size=(64, 128), seed=0)
         unpack(sorted((folder / "archives").glob("*.zip")), folder / "raw")
         for split in ("train", "val", "test"):
             output = folder / "prepared" / split

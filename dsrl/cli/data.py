@@ -28,7 +28,6 @@ def add_demo_data(commands: Any) -> None:
     parser = add_command(commands, "demo-data", demo_data, "draw a street-scene data set")
     parser.add_argument("--output", type=Path, default=Path("data/archives/demo"), help="folder")
     add_config(parser)
-    add_jobs(parser)
     add_settings(parser, Demo)
 
 
@@ -37,12 +36,7 @@ def demo_data(arguments: Arguments) -> None:
 
     demo = settings_from(arguments).demo
     write_demo_archives(
-        arguments.output,
-        demo.train_images,
-        demo.val_images,
-        demo.image_size,
-        demo.demo_seed,
-        arguments.jobs,
+        arguments.output, demo.train_images, demo.val_images, demo.image_size, demo.demo_seed
     )
 
 

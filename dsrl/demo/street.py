@@ -1,325 +1,164 @@
-"""Street scenes drawn from random numbers: a picture and its Cityscapes label ids.
-
-The scene is laid out in metres (`Street`), sorted by distance and drawn back to front, so that
-picture and label agree on what hides what. Weather, light, sensor and camera vary. Poles, fences,
-bicycles and limbs are thin on purpose: they are what super-resolution is for.
-"""
+"""Street scenes from random numbers: what stands where."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
+from functools import cache
 
 import numpy as np
 
-from dsrl.demo.street_canvas import (
-    BLACK,
-    SUPERSAMPLING,
-    Camera,
-    Canvas,
-    Color,
-    Label,
-    across,
-    flat,
-    mix,
-    tone,
-)
-from dsrl.demo.street_photo import daylight, develop, paint_sky
-from dsrl.demo.street_roadside import (
-    bollards,
-    building,
-    bush,
-    fence,
-    fence_color,
-    foliage,
-    hoop,
-    lamp_post,
-    traffic_light,
-    traffic_sign,
-    tree,
-    wall,
-)
-from dsrl.demo.street_traffic import bicycle, box_vehicle, car, person
+from dsrl.demo.picture import NEAR, Face, Picture
+from dsrl.demo.shapes import COLORS, SHAPES, Label, outline
 
 SMALLEST = 32  # pixels; on a smaller picture nothing can be told apart
-FAR = 110.0  # metres; nothing is drawn beyond
-Thing = tuple[float, Callable[[], None]]  # distance of its far end, and how it is drawn
-
-
-@dataclass(frozen=True)
-class Street:
-    """Where things are, in metres right of the road's middle; the left side mirrors it."""
-
-    road: float  # edge of the road
-    pavement: float  # inner edge of the pavement; up to it grass, if it is not the road's edge
-    facade: float  # outer edge of the pavement
-    parking: bool
-    crossing: float  # distance of the zebra crossing, infinite if there is none
+FAR = 85.0  # metres; where the street ends
+ROADSIDE = "lamp", "lamp", "round sign", "triangle sign", "traffic light", "bicycle", "tree"
 
 
 def draw_street(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Draw the street that the random numbers tell.
-
-    Returns:
-        The RGB picture, uint8 (H, W, 3), and its Cityscapes label ids, uint8 (H, W).
+    """Draw a street: RGB picture, uint8 (H, W, 3), and Cityscapes label ids, uint8 (H, W).
 
     Raises:
-        ValueError: the picture would be too small to show anything.
+        ValueError: it would be too small to show anything.
     """
     if min(height, width) < SMALLEST:
-        raise ValueError(
-            f"a street cannot be drawn at {height}x{width}: "
-            f"give a height and a width of {SMALLEST} or more"
-        )
-    light, street = daylight(rng), _street(rng)
-    camera = _camera(rng, street, height * SUPERSAMPLING, width * SUPERSAMPLING)
-    canvas = Canvas(camera, light, paint_sky(rng, camera, light, height, width), Label.SKY)
-    _ground(canvas, rng, street)
-    things = [
-        *_horizon(canvas, rng),
-        *(thing for side in (-1, 1) for thing in _blocks(canvas, rng, street, side)),
-        *(thing for side in (-1, 1) for thing in _roadside(canvas, rng, street, side)),
-        *_traffic(canvas, rng, street),
-        *_people(canvas, rng, street),
-    ]
-    for _, draw in sorted(things, key=lambda thing: -thing[0]):
-        draw()
-    _wires(canvas, rng, street)
-    if rng.random() < 0.5:
-        rows = rng.uniform(0.04, 0.09) * height * SUPERSAMPLING
-        canvas.bonnet(rows, (38, 40, 46), Label.EGO_VEHICLE)
-    label = np.asarray(canvas.label)[::SUPERSAMPLING, ::SUPERSAMPLING].copy()
-    return develop(rng, canvas, label), label
+        raise ValueError(f"{height}x{width} is too small for a street: give {SMALLEST} or more")
+    picture = Picture(height, width, rng)
+    street = Street(picture.eye, picture.sun, rng)
+    things = sorted(street.things, key=lambda face: -face.distance)
+    picture.paint(street.ground)
+    picture.cast_shadows([face for face in things if face.label and face.distance < FAR / 2])
+    picture.paint(things)
+    return picture.develop()
 
 
-def _street(rng: np.random.Generator) -> Street:
-    road = rng.uniform(3.4, 6.6)
-    pavement = road + (rng.uniform(0.8, 2.0) if rng.random() < 0.3 else 0.0)
-    return Street(
-        road=road,
-        pavement=pavement,
-        facade=pavement + rng.uniform(2.2, 4.5),
-        parking=bool(road > 4.6),
-        crossing=rng.uniform(8, 22) if rng.random() < 0.4 else float("inf"),
-    )
+class Street:
+    """Faces to paint: `ground` in its order, then `things`, far ones first."""
 
+    def __init__(self, eye: np.ndarray, sun: np.ndarray, rng: np.random.Generator) -> None:
+        self.eye, self.sun, self.rng = eye, sun, rng
+        self.ground: list[Face] = []
+        self.things: list[Face] = []
+        # Metres from the middle of the road, on the left and on the right.
+        self.lane = 2 * eye[0] + rng.uniform(-0.3, 0.3)
+        self.kerb = self.lane + 2.1 * (rng.random(2) < 0.4)  # cars park in between
+        self.pavement = self.kerb + rng.uniform(2.8, 4.2, 2)
+        self.facade = self.pavement + rng.uniform(1.5, 3.5, 2) * (rng.random(2) < 0.5)
+        self.crossing = rng.uniform(8, 12) if rng.random() < 0.5 else 0.0
+        self.lay_ground()
+        for side in (0, 1):
+            self.build(side)
+            self.furnish(side)
+        self.drive()
+        self.tree(0, FAR, 6)
 
-def _lane(street: Street) -> float:
-    """Middle of the right-hand lane."""
-    return (street.road - (2.0 if street.parking else 0.0)) / 2
+    def color(self, paint: str) -> np.ndarray:
+        """One of the colours of a paint, a little lighter or darker."""
+        color = bytes.fromhex(COLORS[paint][self.rng.integers(len(COLORS[paint]))])
+        return np.array(list(color)) * self.rng.uniform(0.9, 1.1)
 
+    def place(self, name: str, x: float, z: float, size: float = 1.0) -> None:
+        """Put a shape of the table there, mirrored or not; lamps lean over the road."""
+        mirror = -np.sign(x) if name == "lamp" else self.rng.choice((-1, 1))
+        self.add(name, (x, 0, z), (mirror * size, size, size), cache(self.color), z)
 
-def _camera(rng: np.random.Generator, street: Street, rows: int, columns: int) -> Camera:
-    return Camera(
-        focal=rows * rng.uniform(1.15, 1.5),
-        horizon=rows * rng.uniform(0.42, 0.52),
-        centre=columns * rng.uniform(0.42, 0.58),
-        x=_lane(street) + rng.uniform(-0.5, 0.3),
-        height=rng.uniform(1.3, 1.7),
-        bend=rng.uniform(-0.0014, 0.0014),
-    )
+    def add(self, name: str, at: tuple, scale: tuple, color: Callable, distance: float) -> None:
+        """Put a shape there; the sides of a solid that others hide come first."""
+        for label, paint, polygons in SHAPES[name]:
+            axes = -1 if label in (Label.BUILDING, Label.NONE) else 1  # houses face the street
+            placed = [polygon[:, ::axes] * scale + at for polygon in polygons]
+            if len(placed) > 1:
+                placed.sort(key=lambda side: -((side.sum(0) / len(side) - self.eye) ** 2).sum())
+            self.things += [Face(polygon, color(paint), label, distance) for polygon in placed]
 
+    def lay_ground(self) -> None:
+        """Lay grass, pavement, kerb and road, in strips that fade with the distance; then marks."""
+        asphalt, paving, lawn, white = map(self.color, ("asphalt", "paving", "leaves", "white"))
+        (left, right), (start, end) = self.kerb * (-1, 1), self.pavement * (-1, 1)
 
-def _ground(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Lay road, kerbs, pavements and grass, in strips that fade with the distance."""
-    asphalt = tone((104, 104, 108), rng.uniform(0.75, 1.15))
-    paving = mix((158, 152, 146), (176, 148, 128), rng.random())
-    paving = tone(paving, rng.uniform(0.8, 1.1))
-    grass = mix((104, 120, 62), (142, 132, 84), rng.random())
-    kerb = tone(paving, 1.2)
-    bands: list[tuple[float, float, Color, Label]] = [
-        (-60, 60, grass, Label.TERRAIN),
-        (-street.facade, street.facade, paving, Label.SIDEWALK),
-        (-street.pavement, street.pavement, grass, Label.TERRAIN),
-        (-street.road - 0.18, street.road + 0.18, kerb, Label.SIDEWALK),
-        (-street.road, street.road, asphalt, Label.ROAD),
-        (-street.road, -street.road + 0.3, tone(asphalt, 0.8), Label.ROAD),
-        (street.road - 0.3, street.road, tone(asphalt, 0.8), Label.ROAD),
-    ]
-    edges = np.geomspace(1.2, FAR * 2.5, 30)
-    for near, far in zip(edges[-2::-1], edges[:0:-1], strict=True):
-        for left, right, color, label in bands:
-            canvas.polygon(flat(left, right, float(near), float(far)), color, label)
-    for joint in np.arange(2.5, 26, 1.6):
-        for side in (-1, 1):
-            ends = [(side * x, 0.0, float(joint)) for x in (street.pavement + 0.2, street.facade)]
-            canvas.line(ends, 0.01, tone(paving, 0.86), None)
-    for _ in range(int(rng.integers(0, 5))):
-        x, z = rng.uniform(-street.road, street.road - 1.5), rng.uniform(3, 20)
-        patch = flat(x, x + rng.uniform(0.5, 1.5), z, z + rng.uniform(1, 6))
-        canvas.tint(patch, BLACK, int(rng.integers(15, 50)))
-    _marks(canvas, rng, street)
-    _shade(canvas, rng, street)
+        def lay(color: np.ndarray, label: Label, *bounds: float) -> None:
+            corners = outline("box", *bounds)[:, [0, 2, 1]]
+            self.ground.append(Face(corners, color, label, 0))
 
+        edges = np.geomspace(3 * FAR, NEAR, 32)
+        for far, near, shade in zip(edges[:-1], edges[1:], 16 * (1, 0.95), strict=False):
+            lay(lawn, Label.TERRAIN, -90, near, 90, far)
+            lay(paving * shade, Label.SIDEWALK, start, near, end, far)
+            lay(paving * 1.2, Label.SIDEWALK, left - 0.25, near, right + 0.25, far)
+            lay(asphalt * 0.8, Label.ROAD, left, near, right, far)
+            lay(asphalt, Label.ROAD, left + 0.3, near, right - 0.3, far)
+        for z in np.arange(self.rng.uniform(1, 5), FAR, 6):
+            lay(white, Label.NONE, -0.08, z, 0.08, z + 3)
+        for x in (0.3 - self.lane, self.lane - 0.3):
+            lay(white, Label.NONE, x - 0.07, NEAR, x + 0.07, FAR)
+        for x in np.arange(left + 0.5, right - 0.5, 1.1) if self.crossing else ():
+            lay(white, Label.NONE, x, self.crossing, x + 0.55, self.crossing + 3)
 
-def _marks(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Paint lane marks, parking bays and the zebra crossing."""
-    paint = tone((226, 224, 216), rng.uniform(0.8, 1.05))
-    gap = rng.uniform(3, 6)
-    for z in np.arange(1.5 + rng.uniform(0, 3), FAR * 0.7, 3 + gap):
-        canvas.polygon(flat(-0.07, 0.07, z, z + 3), paint, None)
-    side_line = street.road - (2.1 if street.parking else 0.25)
-    pieces = np.geomspace(1.5, FAR * 0.7, 14)
-    for near, far in pairwise(pieces):
-        for x in (-side_line, side_line):
-            canvas.polygon(flat(x - 0.06, x + 0.06, float(near), float(far)), paint, None)
-    if np.isfinite(street.crossing):
-        for x in np.arange(-street.road + 0.4, street.road - 0.4, 1.0):
-            stripe = flat(x, x + 0.5, street.crossing, street.crossing + 3)
-            canvas.polygon(stripe, paint, None)
-
-
-def _shade(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Let the houses on the sun's side throw their shadow over the ground."""
-    if canvas.light.contrast > 0.7:
-        return
-    side = canvas.light.sun_side
-    z = 1.2
-    while z < 60:
-        end = z + rng.uniform(5, 14)
-        reach = street.facade - rng.uniform(0.0, 1.1) * street.facade
-        canvas.tint(flat(side * reach, side * street.facade, z, end), (20, 26, 48), 95)
-        z = end + (rng.uniform(0, 3) if rng.random() < 0.4 else 0)
-
-
-def _horizon(canvas: Canvas, rng: np.random.Generator) -> list[Thing]:
-    """Close the end of the road with trees and distant houses."""
-    things: list[Thing] = []
-    for x in np.arange(-95, 95, 7.0):
-        z = float(rng.uniform(FAR, FAR + 20))
-        if rng.random() < 0.4:
-            face = tone((150, 146, 150), rng.uniform(0.8, 1.2))
-            top = rng.uniform(5, 16)
-            box = across(x - 5, x + 5, 0, top, z)
-            things.append((z, partial(canvas.polygon, box, face, Label.BUILDING)))
-        else:
-            size = rng.uniform(3.0, 5.5)
-            crown = partial(foliage, canvas, rng, (float(x), size * 0.7, z), 5.5, size)
-            things.append((z, partial(crown, (70, 92, 60))))
-    return things
-
-
-def _blocks(canvas: Canvas, rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Line one side with houses, and gardens behind fences or walls between them."""
-    things: list[Thing] = []
-    z, x = 1.2, side * street.facade
-    green = rng.uniform(0.1, 0.45)
-    while z < FAR:
-        if rng.random() > green:
-            end = z + rng.uniform(8, 16)
-            inset = x + side * (rng.uniform(0, 1.5) if rng.random() < 0.3 else 0)
-            things.append((end, partial(building, canvas, rng, side, inset, z, end)))
-        else:
-            end = z + rng.uniform(8, 20)
-            for _ in range(int(rng.integers(2, 5))):
-                place, depth = x + side * rng.uniform(1.5, 9), rng.uniform(max(z, 5), end + 3)
-                plant = tree if rng.random() < 0.6 else bush
-                # Behind the border, in front of the house that follows.
-                things.append((end + depth / FAR, partial(plant, canvas, rng, place, depth)))
-            if rng.random() < 0.65:
-                border = partial(fence, canvas, x, z, end, rng.uniform(1.0, 1.7), fence_color(rng))
+    def build(self, side: int) -> None:
+        """A row of houses, with trees in the gaps and bushes in the gardens."""
+        rng, sign, facade, z = self.rng, 2 * side - 1, self.facade[side], self.rng.uniform(-3, 3)
+        while z < FAR - 15:
+            length = rng.uniform(7, 13)
+            if rng.random() < 0.85:
+                self.house(sign, facade, z, length)
             else:
-                border = partial(wall, canvas, rng, side, x, z, end)
-            things.append((end, border))
-        z = end
-    return things
+                self.tree(sign * (facade + 3), z + length, rng.uniform(1.2, 2))
+            z += length
+        for z in rng.uniform(5, 40, 9) if facade > self.pavement[side] else ():
+            x = rng.uniform(self.pavement[side] + 0.6, facade)
+            self.tree(sign * x, z, rng.uniform(0.5, 0.9), trunk=0)
 
+    def house(self, sign: int, facade: float, z: float, length: float) -> None:
+        """A house with windows or a shop on the ground floor."""
+        rng, color, shop, floor = self.rng, cache(self.color), self.rng.random() < 0.5, 3.2
+        columns, top = int(length / rng.uniform(2.2, 2.9)), 0.6 + floor * rng.integers(2, 5)
+        pieces = [("walls", 0, length / 2, top, length), ("roof", top, length / 2, 1, length)]
+        for ahead in (np.arange(columns) + 0.5) * length / columns:
+            lows = np.arange(1.4 + shop * floor, top - 1, floor)
+            pieces += [("window", low, ahead, 1, 1) for low in lows]
+        pieces += [("shop", 0, length / 2, 1, length)] * shop
+        for name, up, ahead, *scale in pieces:
+            self.add(name, (sign * facade, up, z + ahead), (sign, *scale), color, z + length)
 
-def _roadside(canvas: Canvas, rng: np.random.Generator, street: Street, side: int) -> list[Thing]:
-    """Furnish the kerb: lamps, signs, signals, trees, railings, bollards, parked bicycles."""
-    things: list[Thing] = []
-    x, lamp = side * (street.road + 0.55), rng.uniform(5.5, 8)
-    avenue = rng.random() < 0.4
-    z = rng.uniform(6, 10)
-    while z < FAR * 0.8:
-        kind = rng.choice(7, p=(0.22, 0.28, 0.05, 0.12, 0.11, 0.08, 0.14))
-        if kind == 3 or (avenue and kind > 4):
-            things.append((z, partial(tree, canvas, rng, x, z)))
-        elif kind == 0:
-            things.append((z, partial(lamp_post, canvas, rng, side, x, z, lamp)))
-        elif kind == 1:
-            things.append((z, partial(traffic_sign, canvas, rng, x, z)))
-        elif kind == 2:
-            signal = partial(traffic_light, canvas, rng, side, x, z, rng.random() < 0.4)
-            things.append((z, signal))
-        elif kind == 4:
-            color = fence_color(rng)
-            # Panel by panel: people behind the railing and cars before it stand between them.
-            for _ in range(int(rng.integers(2, 7))):
-                things.append((z + 1, partial(fence, canvas, x, z, z + 2, 1.0, color)))
-                z += 2
-        elif kind == 5:
-            things.append((z + 8, partial(bollards, canvas, x, z, z + 8)))
-        else:
-            for step in range(int(rng.integers(1, 5))):
-                place = side * (street.facade - 0.9)
-                depth = z + step * 0.9
-                things.append((depth + 0.05, partial(hoop, canvas, place, depth)))
-                turn = rng.uniform(-0.3, 0.3)
-                things.append((depth, partial(bicycle, canvas, rng, place, depth, turn, False)))
-        z += rng.uniform(3.5, 8)
-    if np.isfinite(street.crossing):
-        near = street.crossing - 0.5
-        signal = partial(traffic_light, canvas, rng, side, x, near, rng.random() < 0.5)
-        things.append((near, signal))
-    return things
+    def tree(self, x: float, z: float, size: float, trunk: float = 2.2) -> None:
+        """A trunk and a crown of blobs, brighter towards the sun; or a bush, without a `trunk`."""
+        rng, leaves, at = self.rng, self.color("leaves"), np.array([x, trunk + 0.9 * size, z])
+        if trunk:
+            stem = outline("box", x - 0.16, 0, x + 0.16, at[1]) + np.array([0, 0, z])
+            self.things.append(Face(stem, self.color("brown"), Label.VEGETATION, z))
+        places = rng.normal(0, 0.45, (int(np.clip(400 / z, 8, 40)), 1, 3)).clip(-0.9, 0.9)
+        places = places[np.argsort(places[:, 0] @ self.sun)]
+        radii = rng.uniform(0.25, 0.5, (len(places), 1, 1)) * rng.uniform(0.8, 1.2, (16, 1))
+        blobs = at + size * (places * (1, 1, 0) + radii * outline("disc", 0, 0, 1))
+        tones = 0.9 + 0.35 * places @ self.sun + rng.uniform(-0.1, 0.1, (len(places), 1))
+        for blob, color in zip(blobs, leaves * tones, strict=True):
+            self.things.append(Face(blob, color, Label.VEGETATION, z))
 
-
-def _traffic(canvas: Canvas, rng: np.random.Generator, street: Street) -> list[Thing]:
-    """Fill the lanes, and the kerbs if there is room to park."""
-    things: list[Thing] = []
-    lane = _lane(street)
-    for x, oncoming, first in ((lane, False, 10.0), (-lane, True, 7.0)):
-        z = first + rng.exponential(12)
-        while z < 85:
-            kind = rng.random()
-            if kind < 0.56:
-                things.append((z + 0.1, partial(car, canvas, rng, x, z, oncoming)))
-            elif kind < 0.74:
-                label = Label.BUS if rng.random() < 0.5 else Label.TRUCK
-                draw = partial(box_vehicle, canvas, rng, x, z, oncoming, label)
-                things.append((z + 0.1, draw))
+    def furnish(self, side: int) -> None:
+        """What stands at the kerb, twice as many lamps; parked cars, people on the pavement."""
+        rng, sign, kerb = self.rng, 2 * side - 1, self.kerb[side] + 0.6
+        z = rng.uniform(6.5, 8.5)
+        while z < 26:
+            name = str(rng.choice(ROADSIDE))
+            if name == "tree":
+                self.tree(sign * kerb, z, rng.uniform(1.1, 1.7))
             else:
-                edge = x + np.sign(x) * rng.uniform(0.3, 0.9)
-                turn = np.pi / 2 + rng.uniform(-0.35, 0.35)
-                things.append((z, partial(bicycle, canvas, rng, edge, z, turn, True)))
-            z += 12 + rng.exponential(16)
-    for side in (-1, 1):
-        z, fill = rng.uniform(6, 9), rng.uniform(0.2, 0.9)
-        while street.parking and z < 75:
-            if rng.random() < fill and not -6 < street.crossing - z < 6:
-                x = side * (street.road - 1.05)
-                things.append((z, partial(car, canvas, rng, x, z, side < 0)))
-            z += 5.4
-    return things
+                self.place(name, sign * (kerb + (name == "bicycle")), z, rng.uniform(1, 1.2))
+            z += rng.uniform(1.8, 3.5)
+        if self.kerb[side] > self.lane:
+            for z in np.arange(rng.uniform(7, 11), 50, rng.uniform(5.5, 8)):
+                self.place(("oncoming car", "car")[side], sign * (self.lane + 1), z)
+        for z in 6.5 * np.exp(rng.uniform(0, 1.2, rng.integers(3, 7))):
+            x = sign * rng.uniform(kerb + 0.6, self.pavement[side] - 0.3)
+            self.place(str(rng.choice(("walker", "woman"))), x, z, rng.uniform(0.9, 1.2))
 
-
-def _people(canvas: Canvas, rng: np.random.Generator, street: Street) -> list[Thing]:
-    """Let people walk on the pavements and over the crossing, and a cyclist pass."""
-    things: list[Thing] = []
-    for _ in range(int(rng.integers(3, 14))):
-        side = rng.choice((-1, 1))
-        x = float(side * rng.uniform(street.pavement + 0.5, street.facade - 0.4))
-        z = float(rng.uniform(5, 12) if rng.random() < 0.3 else rng.uniform(8, 45))
-        things.append((z, partial(person, canvas, rng, x, z)))
-    if np.isfinite(street.crossing):
-        for _ in range(int(rng.integers(0, 5))):
-            x = float(rng.uniform(-street.road, street.road))
-            z = street.crossing + float(rng.uniform(0.3, 2.7))
-            if rng.random() < 0.25:
-                things.append((z, partial(bicycle, canvas, rng, x, z, 0.0, True)))
-            else:
-                things.append((z, partial(person, canvas, rng, x, z)))
-    return things
-
-
-def _wires(canvas: Canvas, rng: np.random.Generator, street: Street) -> None:
-    """Span wires over the road; like Cityscapes, the label ignores them."""
-    if rng.random() < 0.6:
-        return
-    for z in np.arange(rng.uniform(8, 14), 60, rng.uniform(12, 20)):
-        sag = [
-            (x, 7.2 - 0.8 * (1 - (x / street.facade) ** 2), float(z))
-            for x in np.linspace(-street.facade, street.facade, 7)
-        ]
-        canvas.line(sag, 0.02, (52, 54, 58), None)
+    def drive(self) -> None:
+        """Traffic on the road, and who crosses it."""
+        rng, lane, start = self.rng, self.lane / 2, self.crossing or 8
+        self.place(str(rng.choice(("bus", "oncoming car"))), -lane, rng.uniform(11, 22))
+        self.place("oncoming car", -lane, rng.uniform(34, 60))
+        self.place("car", lane, rng.uniform(15, 40))
+        for name, z in (("cyclist ahead", rng.uniform(-1, 6)), ("cyclist", rng.uniform(0, 2))):
+            if rng.random() < 0.8:
+                self.place(name, rng.uniform(0.3, 1.8) * lane, start + z, 1.2)
+        walkers = rng.integers(1, 4) if self.crossing else 0
+        for x, z in rng.uniform((-1, 0), (1, 2.5), (walkers, 2)):
+            self.place("walker", x * self.lane, start + z, rng.uniform(0.9, 1.15))

@@ -8,17 +8,15 @@ rule demo_data:
         "logs/demo_data.log",
     benchmark:
         "logs/benchmarks/demo_data.tsv"
-    threads: CORES
     resources:
-        mem_mb=loading_memory(CORES),
+        mem_mb=1000,
         runtime=60,
     params:
         settings=json.dumps({"demo": SETTINGS.demo.model_dump()}),
         folder=subpath(output[0], parent=True),
         code=code_of("demo"),
     shell:
-        "dsrl demo-data --config {params.settings:q} --output {params.folder} --jobs {threads}"
-        " 2> {log:q}"
+        "dsrl demo-data --config {params.settings:q} --output {params.folder} 2> {log:q}"
 
 
 # Only for archives that are missing: Snakemake deletes the outputs of rules that it repeats, and
