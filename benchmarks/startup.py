@@ -17,11 +17,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DSRL = [sys.executable, "-m", "dsrl"]
-PYTHON = {
-    "import nothing": "pass",
-    "import torch": "import torch",
-    "import timm": "import timm",
-}
+IMPORTS = ("pass", "import torch", "import timm")
 # In this order each finds what it reads.
 COMMANDS = {
     "--help": "--help",
@@ -29,7 +25,7 @@ COMMANDS = {
     "unpack": "unpack archives/leftImg8bit_trainvaltest.zip archives/gtFine_trainvaltest.zip "
     "--output raw",
     "preprocess": "preprocess --dataset demo --raw raw --size 64 128 --dataset-split {split} "
-    "--output data/{split}",
+    "--output data",
     "train": "train --stage 1 --data data --config tiny.yaml --output stage1",
     "resume-train": "resume-train --checkpoint stage1/checkpoints/epoch1.checkpoint",
     "inspect-checkpoint": "inspect-checkpoint --checkpoint stage1/checkpoints/epoch1.checkpoint",
@@ -101,7 +97,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         prepare(folder)
-        lines = {f"`{text}`": [sys.executable, "-c", text] for text in PYTHON.values()}
+        lines = {f"`python -c '{text}'`": [sys.executable, "-c", text] for text in IMPORTS}
         for name in COMMANDS:
             line = [*DSRL, *COMMANDS[name].format(split="val").split()]
             if name in names:

@@ -63,7 +63,7 @@ def test_what_reads_no_weights_imports_no_torch(trained: dict[int, Path], tmp_pa
         "demo-data --train-images 1 --val-images 1 --image-size 32 64 --output archives",
         "unpack archives/leftImg8bit_trainvaltest.zip archives/gtFine_trainvaltest.zip "
         "--output raw",
-        "preprocess --dataset demo --raw raw --size 16 32 --jobs 1 --output prepared/val",
+        "preprocess --dataset demo --raw raw --size 16 32 --jobs 1 --output prepared",
     ]
     tables = ["table one.csv --output table.txt"]
     tables += [f"plot-{what} table.csv --output {what}.png" for what in ("classes", "sweep")]

@@ -59,29 +59,6 @@ def test_prepared_folder_is_named_by_the_weights(trained, tmp_path):
 @pytest.mark.parametrize(
     "line",
     [
-        ["train", "--stage", "4"],
-        ["train", "--stage", "1", "--epochs", "none"],
-        ["train", "--stage", "1", "--batch-size", "0"],
-        ["resume-train"],
-        ["test", "--weights", "a"],
-        ["edit-checkpoint", "--checkpoint", "a", "--key", "b", "--value", "c", "--typeof", "d"],
-        ["benchmark", "--weights", "a", "--device", "tpu"],
-        ["predict", "--weights", "a", "--output", "b", "--format", "jpeg"],
-        ["print-model", "--stage", "0"],
-    ],
-)
-def test_wrong_usage_is_code_2_and_one_line(line, capsys, tmp_path):
-    with pytest.raises(SystemExit) as exit_:
-        main(line)
-    assert exit_.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith(f"dsrl {line[0]}: ") and told.count("\n") == 1
-    assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
         ["resume-train", "--checkpoint", "absent"],
         ["inspect-checkpoint", "--checkpoint", "absent"],
         ["edit-checkpoint", "--checkpoint", "absent", "--key", "a", "--value", "b"],
