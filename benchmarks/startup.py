@@ -43,7 +43,6 @@ COMMANDS = {
     "test": "test --weights a.weights --image-file curves.png --device cpu --output test.png",
     "predict": "predict --weights a.weights --device cpu --output predictions curves.png",
     "export": "export --weights a.weights --output a.pt2",
-    "with-gpus": "with-gpus 0 true",
     "purge": "purge nothing",
 }
 TINY = """\

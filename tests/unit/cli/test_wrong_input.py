@@ -143,7 +143,7 @@ SPECIAL = {
     ("download", "archive"): failure("other.zip", "data"),
     ("unpack", "archives"): FILE_TO_READ,
     ("purge", "folder"): failure("absent", "text"),
-    ("table", "benchmarks"): TABLE,
+    ("table", "benchmarks"): failure("history.csv", "absent", "data", "text", "bytes"),
     ("plot-examples", "weights"): WEIGHTS,
     ("plot-curves", "histories"): failure("table.csv", *(str(name) for name, _ in TABLE[1:])),
     ("plot-classes", "benchmark"): TABLE,
