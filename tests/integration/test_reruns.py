@@ -92,7 +92,7 @@ def test_failing_rule_keeps_what_is_finished(copy: Path) -> None:
     """A stage that cannot be trained fails with its reason in the log; stages before it stay."""
     told = snakemake(copy, "--config", "stages={2: {batch_size: 64}}", fails=True)
     log = (copy / "logs/tiny/train_stage2.log").read_text()
-    assert log.strip() == "dsrl train: batch_size 64 is more than the 8 training images"
+    assert log.strip() == "dsrl train: batch_size 64 is larger than the 8 training images"
     assert log in told
     assert weights_path(copy, 1).exists()
     assert jobs(dry_run(copy)) == retrained(2), "the rerun does what is missing"

@@ -26,6 +26,7 @@ try:
 except (OSError, ValueError) as error:
     raise WorkflowError(str(error)) from None
 
+NAMES = {source: name for name, (source, _) in DATASETS.items()}
 EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
 SPLITS = SETTINGS.benchmark.splits
 
@@ -63,7 +64,7 @@ def prepared(split, file="manifest.json"):
     def path(wildcards):
         data = RUNS[wildcards.run].data
         return "data/prepared/{}-{}x{}/{}/{}".format(
-            load_description(data.dataset).name,
+            NAMES[data.dataset],
             *data.stored_size,
             split.format(**wildcards),
             file,

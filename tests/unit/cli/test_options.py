@@ -19,25 +19,33 @@ def _elsewhere(tmp_path, monkeypatch):
 
 def test_settings_are_those_of_the_config_file_here_then_the_defaults(tmp_path):
     arguments = parse("train", "--stage", "1", "--w1", "0.3")
-    assert settings_from(arguments, 1).training.epochs == 250
+    assert settings_from(arguments).training.epochs == 250
     (tmp_path / "config").mkdir()
     (tmp_path / "config/config.yaml").write_text("{epochs: 7, stages: {1: {batch_size: 3}}}")
-    settings = settings_from(arguments, 1)
-    assert (settings.training.epochs, settings.training.batch_size) == (7, 3)
+    settings = settings_from(arguments)
+    training = settings.recipe(1).training
+    assert (training.epochs, training.batch_size) == (7, 3)
     assert settings.loss.w1 == 0.3, "an option goes before a file"
+
+
+def test_an_option_goes_before_the_overrides_of_a_stage():
+    config = "{epochs: 7, stages: {1: {epochs: 3, batch_size: 3}}}"
+    arguments = parse("train", "--stage", "1", "--config", config, "--epochs", "9")
+    training = settings_from(arguments).recipe(1).training
+    assert (training.epochs, training.batch_size) == (9, 3)
 
 
 def test_prepared_folder_is_named_by_the_settings(tmp_path):
     line = ("train", "--stage", "1", "--dataset", "camvid", "--input-size", "8", "16")
-    with pytest.raises(SystemExit, match=r"data/prepared/camvid-16x32 does not exist; prepare it"):
+    with pytest.raises(SystemExit, match=r"data/prepared/camvid-16x32 does not exist; run `dsrl"):
         main([*line])
     folder = tmp_path / "data/prepared/camvid-16x32"
     folder.mkdir(parents=True)
     arguments = parse(*line)
-    found = data_of_settings(arguments, settings_from(arguments, 1))
+    found = data_of_settings(arguments, settings_from(arguments))
     assert found.resolve() == folder
     arguments = parse(*line, "--data", "other")
-    assert str(data_of_settings(arguments, settings_from(arguments, 1))) == "other"
+    assert str(data_of_settings(arguments, settings_from(arguments))) == "other"
 
 
 def test_prepared_folder_is_named_by_the_weights(trained, tmp_path):
