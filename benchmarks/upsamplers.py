@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from dsrl.training.loop import train_stage
 from matplotlib.figure import Figure
 
 from dsrl.checkpoints.network import load_network
@@ -24,6 +23,7 @@ from dsrl.evaluation.evaluate import evaluate
 from dsrl.figures.figure import save_figure
 from dsrl.models.cost import flops, latency, parameters
 from dsrl.system.distributed import set_up_device
+from dsrl.training.stage import train_stage
 
 KINDS = ("none", "transposed", "pixel_shuffle", "bilinear")
 WINDOW = 0.5  # share of the height and width that is drawn, from the middle
@@ -36,7 +36,8 @@ def train(settings: Settings, kind: str, seed: int, epochs: int, data: Path, fol
         values = settings.model_dump()
         values["model"]["upsampler"], values["seed"] = kind, seed
         values["stages"] = {1: {"epochs": epochs}}
-        train_stage(parse(Settings, values, "config"), 1, data, path.parent)
+        changed = parse(Settings, values, "config")
+        train_stage(changed.recipe(1), changed.resources, data, path.parent)
     return path
 
 

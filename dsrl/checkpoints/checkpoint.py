@@ -62,11 +62,11 @@ class Checkpoint:
     """A checkpoint in memory.
 
     Attributes:
-        run: what it is a checkpoint of.
+        run: the run that it belongs to.
         progress: `epoch` (finished epochs), `step` (finished steps of the next one), `sums` (of
             their losses; float32 (processes, losses)), `best` (epoch, scores and layers of the best
             validation, or None) and `history` (a row per finished epoch).
-        network, optimizer, scheduler: state dicts.
+        network, optimizer: state dicts.
         random: states of the generators; see `random_states`.
         path: of the file, if it was loaded from one.
     """
@@ -75,12 +75,11 @@ class Checkpoint:
     progress: Mapping[str, Any]
     network: Mapping[str, torch.Tensor]
     optimizer: Mapping[str, Any]
-    scheduler: Mapping[str, Any]
     random: Mapping[str, Any]
     path: Path | None = None
 
 
-STATE = ("progress", "network", "optimizer", "scheduler", "random")  # entries beside RunInfo's
+STATE = ("progress", "network", "optimizer", "random")  # entries beside RunInfo's
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
@@ -174,7 +173,7 @@ def random_states() -> dict[str, Any]:
 
 
 def restore_random_states(states: Mapping[str, Any]) -> None:
-    """Undo what was drawn since `random_states`."""
+    """Restore the states that `random_states` returned."""
     python, legacy = states["python"], states["numpy"]
     random.setstate((python["version"], tuple(python["values"].tolist()), python["gauss"]))
     key = legacy["state"]["key"].numpy().astype(np.uint32)

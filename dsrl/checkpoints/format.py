@@ -2,32 +2,18 @@
 
 import errno
 import pickle
-import struct
 import warnings
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from dsrl.system.files import atomic_file
+from dsrl.system.files import ZIP_DAMAGE, atomic_file
 
 # What this version writes, by kind of file. It reads these and no others.
 FORMATS = {"weights": 1, "checkpoint": 2}
-
-
-# What the standard library raises for a damaged zip file, which PyTorch's files are.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    ValueError,
-    NotImplementedError,
-    RuntimeError,
-)
 
 
 def load_any(path: Path) -> dict[str, Any]:
@@ -73,8 +59,8 @@ def check(content: Mapping[str, Any], path: Path, *kinds: str) -> None:
         raise ValueError(f"{path}: not a {' or '.join(kinds)} file of this project (kind: {kind})")
     if content.get("format") != FORMATS[kind]:
         raise ValueError(
-            f"{path}: a {kind} of format {content.get('format')}, but this version of dsrl reads "
-            f"format {FORMATS[kind]}; use the version that wrote it, or remove it and train again"
+            f"{path}: a {kind} file of format {content.get('format')}, but this version reads format "
+            f"{FORMATS[kind]}; use the version that wrote it, or remove it and train again"
         )
     _check_checksums(path)
 
@@ -84,7 +70,7 @@ def _check_checksums(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as file:
             damaged = file.testzip()
-    except DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise ValueError(f"{path}: damaged ({error}); get or make it again") from None
     if damaged:
         raise ValueError(f"{path}: damaged: wrong checksum of {damaged}; get or make it again")

@@ -78,7 +78,7 @@ def add_edit_checkpoint(commands: Any) -> None:
         "--typeof",
         choices=("str", "int", "float", "bool", "json"),
         default="str",
-        help="type",
+        help="type of the value",
     )
     parser.add_argument("--add", action="store_true", help="allow a new key")
 

@@ -4,10 +4,8 @@ import re
 import shutil
 import socket
 import stat
-import struct
 import sys
 import zipfile
-import zlib
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -16,21 +14,11 @@ from tqdm import tqdm
 
 from dsrl.data.description import DatasetDescription, Download
 from dsrl.data.images import is_clutter
-from dsrl.system.files import atomic_directory, atomic_file, make_folder
+from dsrl.system.files import ZIP_DAMAGE, atomic_directory, atomic_file, make_folder
 
 TIMEOUT = 60  # seconds without an answer
 MAX_RATIO, MAX_EXTRA = 100, 100 * 2**20  # images hardly compress: ample for real archives
 
-# What the standard library raises for a damaged zip file.
-DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    struct.error,
-    EOFError,
-    ValueError,
-    NotImplementedError,
-    RuntimeError,
-)
 # Archives of one data set may each contain their own, as those of Cityscapes do: keep the first.
 COMPANION = re.compile(r"(readme|licen[cs]e)(\.\w+)?", re.IGNORECASE)
 
@@ -75,7 +63,7 @@ def _members(path: Path, taken: dict[str, Path]) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-    except DAMAGE as error:
+    except ZIP_DAMAGE as error:
         raise ValueError(f"{path}: not a complete zip file ({error}); get it again") from None
     size, limit = sum(i.file_size for i in infos), MAX_RATIO * path.stat().st_size + MAX_EXTRA
     if size > limit:
@@ -131,7 +119,7 @@ def _extract(archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: Path) -> N
         target.parent.mkdir(parents=True, exist_ok=True)
         with archive.open(info) as source, target.open("xb") as file:
             shutil.copyfileobj(source, file)
-    except (*DAMAGE, FileExistsError, NotADirectoryError) as error:
+    except (*ZIP_DAMAGE, FileExistsError, NotADirectoryError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(
             f"{archive.filename}: its member {info.filename!r} cannot be extracted ({reason}); get "

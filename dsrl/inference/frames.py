@@ -69,7 +69,7 @@ def _video(path: Path) -> Iterator[Frame]:
         import av  # the extra `video`
     except ImportError:
         raise ValueError(
-            f"{path}: reading videos needs PyAV; install it with `pip install dsrl[video]`"
+            f"{path}: reading videos needs PyAV; install it with `pip install av`"
         ) from None
     try:
         with av.open(str(path), format=VIDEOS[path.suffix.lower()]) as video:

@@ -9,8 +9,10 @@ import os
 import platform
 import re
 import shutil
+import struct
 import tempfile
 import time
+import zipfile
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +26,17 @@ MACHINE = f"{zlib.crc32(PLACE.encode()):08x}"
 # PyTorch adds the last part to the name of what it downloads.
 LEFTOVER = re.compile(r"\..+\.([0-9a-f]{8})-(\d{1,9})\.tmp(\.\w+\.partial)?")
 DAY = 24 * 3600
+
+# What the standard library raises for a damaged zip file; PyTorch's files are zip files too.
+ZIP_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+)
 
 CURES = {
     "make room and repeat the call": (errno.ENOSPC, errno.EDQUOT),
@@ -148,11 +161,14 @@ def _remove_leftovers(folder: Path) -> None:
 def _is_abandoned(path: Path, machine: str, process: int) -> bool:
     """Whether the process that writes `path` is gone, or, where that cannot be known, as on another
     machine of a cluster, `path` has not changed for a day."""
-    try:
-        if machine == MACHINE:
+    if machine == MACHINE:
+        try:
             os.kill(process, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # another user's process, which may have taken over the number
+    try:
         return time.time() - path.stat().st_mtime > DAY
-    except ProcessLookupError:
-        return True
-    except (PermissionError, FileNotFoundError):  # another user's process; removed by another
+    except FileNotFoundError:  # another process has removed it
         return False

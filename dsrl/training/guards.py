@@ -1,4 +1,4 @@
-"""Keeps the work of a training: checkpoints, a graceful shutdown, a stop when it diverges."""
+"""Checkpoints, graceful shutdown and divergence checks of the training loop."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +42,7 @@ def all_finite(network: nn.Module) -> bool:
 
 
 class Guard:
-    """What a training does around its steps so that nothing is lost.
+    """Writes checkpoints, stops on SIGTERM, and stops a run that diverges.
 
     Args:
         run, state: of the training.
@@ -102,7 +102,8 @@ class Guard:
         """
         self.check_losses()
         if not all_finite(self.state.network):
-            where = f"step {self.state.position.step} of epoch {self.state.position.epoch}"
+            epoch, step = self.state.position.epoch, self.state.position.step
+            where = f"step {step} of epoch {epoch + 1}" if step else f"epoch {epoch}"
             raise self._diverged(f"weights are NaN or infinite after {where}")
         checkpoint = self.state.checkpoint(self.run)
         if distributed.is_main():

@@ -20,21 +20,22 @@ class HistoryWriter:
 
     Args:
         folder: of the stage.
-        done: finished epochs of a resumed training; TensorBoard drops later ones.
+        history: rows of the finished epochs of a resumed run; TensorBoard drops later ones.
         texts: what TensorBoard shows beside the curves, by title.
     """
 
-    def __init__(self, folder: Path, done: int, texts: Mapping[str, str]):
+    def __init__(self, folder: Path, history: Sequence[Row], texts: Mapping[str, str]):
         self.folder = folder
+        if history:  # Snakemake deletes the CSV file before it repeats a rule
+            self._write_csv(history)
         with errors_that_name(folder / "tensorboard"):
-            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
+            self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(history) + 1)
             for title, text in filter(itemgetter(1), texts.items()):
                 self._writer.add_text(title, text)
 
     def write(self, history: Sequence[Row]) -> None:
-        """Write the history, of which the last row is new, and report that one on stderr."""
-        with atomic_file(self.folder / "history.csv") as temporary:
-            pd.DataFrame(history).to_csv(temporary, index=False)
+        """Write the history, and report its last row, which is new, on stderr."""
+        self._write_csv(history)
         row = history[-1]
         values = {name: value for name, value in row.items() if name != "epoch"}
         with errors_that_name(self.folder / "tensorboard"):
@@ -44,16 +45,21 @@ class HistoryWriter:
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         tqdm.write(f"epoch {row['epoch']}: {text}", file=sys.stderr)
 
+    def _write_csv(self, history: Sequence[Row]) -> None:
+        with atomic_file(self.folder / "history.csv") as temporary:
+            pd.DataFrame(history).to_csv(temporary, index=False)
+
 
 class Progress:
     """A bar over the steps of a stage: epoch, losses, learning rate, time left."""
 
-    def __init__(self, title: str, steps: int, done: int, enabled: bool):
+    def __init__(self, title: str, epochs: int, steps_per_epoch: int, done: int, enabled: bool):
+        self.epochs = epochs
         interactive = sys.stderr.isatty()
         self._interval = 0.5 if interactive else 30.0  # a log file needs few lines
         self._shown = time.monotonic()
         self._bar = tqdm(
-            total=steps,
+            total=epochs * steps_per_epoch,
             initial=done,
             desc=title,
             unit="step",
@@ -66,9 +72,11 @@ class Progress:
         if not self._bar.disable and time.monotonic() - self._shown > self._interval:
             self._shown = time.monotonic()
             text = ", ".join(f"{k} {v.item():.3f}" for k, v in losses._asdict().items())
-            self._bar.set_postfix_str(f"epoch {epoch}, {text}, lr {learning_rate:.2g}", False)
+            self._bar.set_postfix_str(
+                f"epoch {epoch}/{self.epochs}, {text}, lr {learning_rate:.2g}", False
+            )
         self._bar.update()
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Close the bar."""
         self._bar.close()

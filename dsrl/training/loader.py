@@ -1,4 +1,4 @@
-"""The training images: which there are, and in which order they come."""
+"""The training data loader and its sampler."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,7 +82,7 @@ def training_loader(
     device: torch.device,
     position: Position,
 ) -> DataLoader[TrainingSample]:
-    """The loader of this process, which goes on from `position`.
+    """The loader of this process, from `position` on.
 
     Raises:
         ValueError: the processes cannot share a batch, or there are too few images for one.

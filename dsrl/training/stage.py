@@ -52,7 +52,7 @@ def train_stage(
             description=description,
         )
         checkpoint = CheckpointFolder(output / "checkpoints").load_latest(run)
-        train(run, splits, output, device, stop, checkpoint or start)
+        train(run, splits, output, device, stop, start, checkpoint)
 
 
 def resume_stage(checkpoint: Checkpoint, resources: Resources, data: Path | None = None) -> None:
@@ -85,7 +85,8 @@ def resume_stage(checkpoint: Checkpoint, resources: Resources, data: Path | None
                 f"{checkpoint.path}: was trained on different data than {data} now contains; "
                 "name the right folder with --data"
             )
-        train(run, splits, checkpoint.path.absolute().parents[1], device, stop, checkpoint)
+        folder = checkpoint.path.absolute().parents[1]
+        train(run, splits, folder, device, stop, None, checkpoint)
 
 
 def _checksums(splits: Splits, initial: str | None) -> Checksums:

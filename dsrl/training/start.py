@@ -17,7 +17,7 @@ from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
 from dsrl.system import distributed
 
-# What programs put before the names of an encoder's layers, this one included.
+# Prefixes that wrappers, ours included, add to the names of an encoder's layers.
 PREFIXES = ("module.", "model.", "encoder.", "backbone.", "features.")
 
 

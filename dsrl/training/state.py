@@ -45,6 +45,7 @@ class TrainingState:
     Attributes:
         network: on its device, in channels-last memory format.
         optimizer, scheduler: of its parameters; the learning rate is set for the next step.
+        steps_per_epoch: of this process.
         position: in the training data.
         sums: float32 (losses,), of this process over the steps of the epoch so far.
         best: None before the first validation.
@@ -54,10 +55,22 @@ class TrainingState:
     network: DSRL
     optimizer: SGD
     scheduler: LambdaLR
+    steps_per_epoch: int
     position: Position
     sums: Tensor
     best: Best | None = None
     history: list[Row] = field(default_factory=list)
+
+    @property
+    def steps(self) -> int:
+        """Finished steps since the training began."""
+        return self.position.epoch * self.steps_per_epoch + self.position.step
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the last step, of the first parameter group."""
+        factor: float = self.scheduler.lr_lambdas[0](self.steps - 1)
+        return float(self.scheduler.base_lrs[0]) * factor
 
     def finish_epoch(self, row: Row) -> None:
         """Add the row of the epoch to the history and go to the next one."""
@@ -67,7 +80,7 @@ class TrainingState:
         self.sums.zero_()
 
     def checkpoint(self, run: RunInfo) -> Checkpoint:
-        """What is needed to go on from here. All processes must call it."""
+        """A checkpoint of this state. All processes must call it."""
         progress = {
             **asdict(self.position),
             "sums": distributed.gather(self.sums),
@@ -79,7 +92,6 @@ class TrainingState:
             progress,
             self.network.state_dict(),
             self.optimizer.state_dict(),
-            self.scheduler.state_dict(),
             random_states(),
         )
 
@@ -87,17 +99,26 @@ class TrainingState:
         """Go on from a checkpoint, bit for bit.
 
         Raises:
-            ValueError: it is of another network; the message names its file.
+            ValueError: it is of another network, or from the middle of an epoch of another number
+                of processes; the message names its file.
         """
         own, layers, progress = self.network.state_dict(), checkpoint.network, checkpoint.progress
         compare_layers(own, layers, own.keys() | layers.keys(), str(checkpoint.path))
         self.network.load_state_dict(layers)
-        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
-        self.scheduler.load_state_dict(dict(checkpoint.scheduler))
         # In place, as the loader reads it too.
         self.position.epoch, self.position.step = progress["epoch"], progress["step"]
         if self.position.step:
+            if len(progress["sums"]) != distributed.world_size():
+                raise ValueError(
+                    f"{checkpoint.path}: was written in the middle of an epoch by "
+                    f"{len(progress['sums'])} processes; resume it with as many"
+                )
             self.sums.copy_(progress["sums"][distributed.rank()])
+        rates = self.scheduler.base_lrs  # of the recipe, which the user may have edited
+        self.optimizer.load_state_dict(dict(checkpoint.optimizer))
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
+            group["lr"] = group["initial_lr"] = rate
+        self.scheduler = LambdaLR(self.optimizer, self.scheduler.lr_lambdas, self.steps - 1)
         self.best = None if progress["best"] is None else Best(**progress["best"])
         self.history = progress["history"]
         restore_random_states(checkpoint.random)
@@ -108,23 +129,23 @@ def build_state(
     classes: Sequence[ClassInfo],
     steps_per_epoch: int,
     position: Position,
-    start: Start | Checkpoint | None,
+    start: Start | None,
+    pretrained: bool,
     device: torch.device,
 ) -> TrainingState:
     """The state before the first step.
 
     Args:
         position: what the loader reads; it becomes that of the state.
-        start: initial weights; None for random ones, or timm's. Of a checkpoint nothing is taken
-            yet, and no weights are downloaded for it.
+        start: a file with initial weights, if there is one.
+        pretrained: start the encoder from timm's weights.
 
     Raises:
         ValueError: the initial weights do not fit the network.
     """
     torch.manual_seed(recipe.seed)
-    pretrained = recipe.model.pretrained and start is None
     network = DSRL(recipe.model, len(classes), recipe.stage, pretrained)
-    if isinstance(start, Start):
+    if start is not None:
         start.apply(network, recipe.model, classes)
     if recipe.training.freeze_batch_norm:
         for module in batch_norms(network):
@@ -136,6 +157,7 @@ def build_state(
         network=network,
         optimizer=optimizer,
         scheduler=poly_schedule(optimizer, recipe.training, steps),
+        steps_per_epoch=steps_per_epoch,
         position=position,
         sums=torch.zeros(len(Losses._fields), device=device),
     )

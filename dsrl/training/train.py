@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from dsrl.checkpoints.checkpoint import Checkpoint, CheckpointFolder, RunInfo
 from dsrl.checkpoints.weights import Weights, WeightsInfo, save_weights
@@ -35,24 +36,28 @@ def train(
     output: Path,
     device: torch.device,
     stop: StopRequest,
-    start: Start | Checkpoint | None,
+    start: Start | None,
+    checkpoint: Checkpoint | None,
 ) -> None:
-    """Train the epochs that are left, then write what the stage is for.
+    """Train the remaining epochs, then write the final weights.
 
     Args:
         run: what is trained; `splits` are those that it names.
         output: folder of the stage.
-        stop: is looked at before each step.
-        start: initial weights, or a checkpoint to resume from; None for random weights, or timm's.
+        stop: checked before each step.
+        start: initial weights; None for random ones, or timm's.
+        checkpoint: to resume from, instead.
     """
     recipe, resources, main = run.recipe, run.resources, distributed.is_main()
     epochs, position = recipe.training.epochs, Position()
     loader = training_loader(splits.train, recipe, resources, device, position)
-    state = build_state(recipe, splits.train.manifest.classes, len(loader), position, start, device)
+    classes = splits.train.manifest.classes
+    pretrained = recipe.model.pretrained and start is None and checkpoint is None
+    state = build_state(recipe, classes, len(loader), position, start, pretrained, device)
     model = _parallelise(state.network, run, device)
     checkpoints = CheckpointFolder(output / "checkpoints", resources.checkpoint_history)
-    if isinstance(start, Checkpoint):
-        state.resume(start)
+    if checkpoint is not None:
+        state.resume(checkpoint)
         step = f", step {position.step}" if position.step else ""
         distributed.report(f"Resumed after epoch {position.epoch}{step}")
     elif main:
@@ -61,11 +66,10 @@ def train(
 
     transform = InputTransform.from_manifest(splits.train.manifest, recipe.input_size).to(device)
     texts = {"description": run.description, "id": run.experiment_id}
-    history = HistoryWriter(output, position.epoch, texts) if main else None
+    history = HistoryWriter(output, state.history, texts) if main else None
     guard = Guard(run, state, checkpoints, stop, lambda step: _names(splits, loader, step))
-    done = position.epoch * len(loader) + position.step
     title = f"stage {recipe.stage} ({STAGE_NAMES[recipe.stage]})"
-    bar = Progress(title, epochs * len(loader), done, enabled=main)
+    bar = Progress(title, epochs, len(loader), state.steps, enabled=main)
     try:
         with (
             closing(bar) as progress,
@@ -81,9 +85,10 @@ def train(
                 if position.epoch % resources.checkpoint_interval == 0:
                     guard.save()
     finally:
-        # Ends the processes that load images. They leave SIGTERM to this one, so Python's exit
-        # would wait for them for ever if a traceback kept the loader alive.
-        loader._iterator = None
+        # End the data loader processes. They leave SIGTERM to this one, so Python's exit would wait
+        # for them for ever if a traceback kept the loader alive.
+        if isinstance(loader._iterator, _MultiProcessingDataLoaderIter):
+            loader._iterator._shutdown_workers()
     if main:
         assert state.best is not None  # the last epoch is validated
         info = WeightsInfo.of_run(run, state.best.epoch, state.best.scores)
@@ -100,7 +105,7 @@ def _train_epoch(
     guard: Guard,
     progress: Progress,
 ) -> Row:
-    """What is left of a pass over the training split; returns its row of the history."""
+    """Train the rest of the current epoch; returns its row of the history."""
     model.train()
     if recipe.training.freeze_batch_norm:
         for module in batch_norms(model):
@@ -112,11 +117,11 @@ def _train_epoch(
         state.optimizer.zero_grad()
         losses.total.backward()
         state.optimizer.step()
-        progress.step(epoch, losses, float(state.scheduler.get_last_lr()[0]))
         state.scheduler.step()
         state.sums += torch.stack(losses).detach()
         state.position.step += 1
         guard.after_step(losses.total)
+        progress.step(epoch, losses, state.learning_rate)
     seconds = time.perf_counter() - started
     guard.check_losses()
     sums = state.sums.clone()
@@ -124,7 +129,7 @@ def _train_epoch(
     means = (sums / (state.position.step * distributed.world_size())).tolist()
     return {
         "epoch": epoch,
-        "learning_rate": float(state.scheduler.get_last_lr()[0]),  # of the next step
+        "learning_rate": state.learning_rate,
         **dict(zip(Losses._fields, means, strict=True)),
         "images_per_second": (state.position.step - first) * recipe.training.batch_size / seconds,
     }
@@ -144,9 +149,10 @@ def _losses(
         return images.contiguous(memory_format=torch.channels_last)
 
     inputs, target, labels = (x.to(device, non_blocking=True) for x in batch)
+    inputs, target = normalised(inputs), normalised(target)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        output = model(normalised(inputs))
-    return objective(output, labels.long(), normalised(target), recipe.loss)
+        output = model(inputs)
+    return objective(output, labels.long(), target, recipe.loss)
 
 
 def _validate(
@@ -190,7 +196,7 @@ def _stopped_early(state: TrainingState, recipe: Recipe) -> bool:
 
 
 def _parallelise(network: nn.Module, run: RunInfo, device: torch.device) -> nn.Module:
-    """What the training step calls: compiled and distributed where that is asked for."""
+    """The module that a training step calls: compiled and distributed if enabled."""
     if run.resources.compile and device.type == "cuda":
         network.compile()
     if distributed.world_size() > 1:

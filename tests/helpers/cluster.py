@@ -1,7 +1,7 @@
 """A private Slurm cluster on this machine: two nodes, each with two GPUs that are none.
 
 It needs root and the programs of Slurm and munge (Debian: slurm-wlm, munge), but no systemd and no
-configuration; it leaves nothing behind. By hand: `python tests/slurm/cluster.py COMMAND...`.
+configuration; it leaves nothing behind. By hand: `python tests/helpers/cluster.py COMMAND...`.
 """
 
 import os

@@ -44,7 +44,7 @@ def run_info(stage: int = 1, initial: str | None = None, **settings: object) -> 
 def checkpoint_of(layers: Mapping[str, Tensor], epoch: int) -> Checkpoint:
     """A checkpoint of such a training."""
     progress = {"epoch": epoch, "step": 0, "sums": torch.zeros(1, 4), "best": None, "history": []}
-    return Checkpoint(run_info(), progress, layers, {}, {}, random_states())
+    return Checkpoint(run_info(), progress, layers, {}, random_states())
 
 
 def train(
@@ -65,7 +65,7 @@ def first_layers(
     """The layers with which a training begins."""
     recipe, classes = settings.recipe(stage), read_manifest(data / "train").classes
     start = find_start(recipe, previous, folder)
-    state = build_state(recipe, classes, 1, Position(), start, torch.device("cpu"))
+    state = build_state(recipe, classes, 1, Position(), start, False, torch.device("cpu"))
     return state.network.state_dict()
 
 
@@ -76,7 +76,7 @@ def epochs_resumed(
     original, started = stages.train, []
 
     def record(*arguments):
-        started.append(arguments[-1])
+        started.append(arguments[-1])  # a checkpoint, if there is one
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):

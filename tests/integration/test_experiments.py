@@ -103,7 +103,8 @@ def test_changed_module_repeats_the_rules_that_use_it(
     shutil.copytree(experiments, tmp_path / "run", copy_function=shutil.copy2)
     for part in ("workflow", "dsrl", "config"):
         shutil.copytree(ROOT / part, tmp_path / "source" / part)
-    shutil.copy(ROOT / "Snakefile", tmp_path / "source")
+    for file in ("Snakefile", "pyproject.toml"):  # the latter has the order of the rooms
+        shutil.copy(ROOT / file, tmp_path / "source")
     config = write_config(tmp_path / "config.yaml", track_code=True)
 
     def repeated(*arguments: str) -> set[str]:

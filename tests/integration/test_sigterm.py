@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from dsrl.checkpoints.checkpoint import load_checkpoint
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -64,9 +66,9 @@ def test_sigterm_to_torchrun_leaves_a_checkpoint_and_the_code_of_torchrun(
     line += ["-m", "dsrl", "train", "--stage", "1", "--data", str(prepared)]
     code, told = terminate([*line, "--config", settings, "--output", str(tmp_path)], tmp_path)
     assert code == 1
-    assert told.count("stopped by SIGTERM; repeat the call to go on from") == 1
+    assert told.count("stopped by SIGTERM; repeat the call to resume from") == 1
     latest = tmp_path / "checkpoints" / (tmp_path / "checkpoints/latest").read_text().strip()
-    assert len(torch.load(latest, weights_only=True)["sums"]) == 2, "of both processes"
+    assert len(load_checkpoint(latest).progress["sums"]) == 2, "of both processes"
 
 
 @pytest.mark.slow

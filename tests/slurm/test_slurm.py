@@ -83,7 +83,7 @@ def test_cancelled_training_is_told_and_goes_on(folder: Path, environment: dict[
     output, _ = running.communicate()
     assert running.returncode != 0, output
     # Its log is in the message, and says that SIGTERM came to the training itself.
-    assert "dsrl train: stopped by SIGTERM; repeat the call to go on from" in output, output
+    assert "dsrl train: stopped by SIGTERM; repeat the call to resume from" in output, output
     # And Snakemake has waited for it, so that Slurm did not take the job for done before.
     assert "returned non-zero exit status 75" in output, output
     for stage, finished in ((1, True), (2, False), (3, True)):

@@ -52,3 +52,9 @@ def test_configs_are_valid_and_have_their_own_folder(path: Path) -> None:
     folders = read_runs(str(path)).keys()
     for other in others:
         assert folders.isdisjoint(read_runs(str(other)))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda p: p.stem)
+def test_benchmarks_use_what_there_is(path: Path) -> None:
+    """They are run by hand, so that nothing else would notice what has moved."""
+    assert callable(load(str(path.relative_to(ROOT))).main)

@@ -1,5 +1,6 @@
 """Weights files: complete, loaded without running anything, and refused where they do not fit."""
 
+import hashlib
 import random
 
 import pytest
@@ -63,7 +64,7 @@ def test_another_version_is_refused(make_weights, tmp_path):
     path = tmp_path / "w.weights"
     info = make_weights(1).info.model_dump(mode="json")
     write(path, {**info, "kind": "weights", "format": 9})
-    assert "a weights of format 9, but this version of dsrl reads format 1" in refused(path)
+    assert "a weights file of format 9, but this version reads format 1" in refused(path)
 
 
 def test_a_checkpoint_of_the_first_format_is_refused_with_the_way_out(tmp_path):
@@ -72,27 +73,45 @@ def test_a_checkpoint_of_the_first_format_is_refused_with_the_way_out(tmp_path):
     assert "use the version that wrote it, or remove it and train again" in refused(path)
 
 
+# What version 0.1.0 wrote before there was a recipe: the model section and, as a fingerprint, the
+# names and shapes of the layers of its stage 3.
+FIRST_MODEL = {
+    "network": "deeplabv3plus",
+    "encoder": "mobilenetv3_small_050",
+    "pretrained": False,
+    "output_stride": 16,
+    "upsampler": "bilinear",
+    "decoder_channels": 16,
+    "width_scale": 2.0,
+}
+FIRST_LAYERS = "ddadebe3b0e09a968f736c98f16e901f19d34c1d052a3e5c840759960d35c627"
+
+
 def test_weights_of_the_first_format_are_read(make_weights, tmp_path):
-    """As they were written before there was a recipe; the entries have not changed since."""
-    weights = make_weights(1)
-    info = {
+    weights = make_weights(3)
+    layers = (f"{name} {tuple(layer.shape)}" for name, layer in sorted(weights.layers.items()))
+    assert hashlib.sha256("\n".join(layers).encode()).hexdigest() == FIRST_LAYERS
+    content = {
         "kind": "weights",
         "format": 1,
-        "stage": 1,
+        "stage": 3,
         "layers": "all",
-        "model": weights.info.model.model_dump(mode="json"),
+        "model": FIRST_MODEL,
+        "classes": [{"name": c.name, "color": c.color, "id": c.id} for c in weights.info.classes],
         "dataset": "demo",
-        "classes": [c.model_dump(mode="json") for c in weights.info.classes],
         "mean": list(weights.info.mean),
         "std": list(weights.info.std),
         "input_size": [32, 64],
         "epoch": 1,
         "scores": {},
-        "experiment_id": "",
-        "description": "",
+        "experiment_id": "e",
+        "description": "text",
+        "state_dict": dict(weights.layers),
     }
-    write(tmp_path / "w.weights", {**info, "state_dict": dict(weights.layers)})
-    assert load_weights(tmp_path / "w.weights").info == weights.info
+    write(tmp_path / "w.weights", content)
+    found = load_weights(tmp_path / "w.weights").info
+    texts = {"experiment_id": "e", "description": "text"}
+    assert found == weights.info.model_copy(update=texts)
 
 
 def test_a_bare_tensor_is_refused(tmp_path):

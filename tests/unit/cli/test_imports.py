@@ -21,11 +21,12 @@ from dsrl.cli.main import main
 lines, watched = json.loads(sys.argv[1]), set(sys.argv[2:])
 for line in lines:
     before = set(sys.modules)
+    expected = 1 if line.startswith("! ") else 0  # one that fails for want of input
     try:
         with redirect_stdout(io.StringIO()):
-            main(line.split())
+            main(line.removeprefix("! ").split())
     except SystemExit as exit_:
-        assert not exit_.code, f"{line}: {exit_.code}"
+        assert bool(exit_.code) == expected, f"{line}: {exit_.code}"
     print(json.dumps([line, sorted(watched & set(sys.modules) - before)]))
 """
 
@@ -58,7 +59,8 @@ def test_what_reads_no_weights_imports_no_torch(trained: dict[int, Path], tmp_pa
     shutil.copy(trained[3] / "history.csv", tmp_path)
     row = {**dict.fromkeys(COLUMNS, 1), "type": "SSSR", "sizes": "8x8 -> 16x16", "iou_road": 0.5}
     pd.DataFrame([row]).to_csv(tmp_path / "one.csv", index=False)
-    helps = ["--help", "--version", "train --help"]
+    helps = ["--help", "--version", "train --help", "! with-gpus 1 absent-program"]
+    helps += ["! download --dataset camvid other.zip"]
     data = [
         "demo-data --train-images 1 --val-images 1 --image-size 32 64 --output archives",
         "unpack archives/leftImg8bit_trainvaltest.zip archives/gtFine_trainvaltest.zip "

@@ -103,9 +103,7 @@ def test_a_folder_stands_for_its_images_and_videos_alone(tmp_path):
 def test_without_pyav_videos_are_refused_and_images_are_read(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)  # as if it were not installed
     (tmp_path / "video.mp4").touch()
-    with pytest.raises(
-        ValueError, match=r"video\.mp4: .*needs PyAV; .*`pip install dsrl\[video\]`$"
-    ):
+    with pytest.raises(ValueError, match=r"video\.mp4: .*needs PyAV; .*`pip install av`$"):
         list(list_frames(tmp_path / "video.mp4"))
     Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
     ((number, image),) = list_frames(tmp_path / "a.png")

@@ -5,7 +5,7 @@ import torch
 
 from dsrl.config.sections import Loss, Model
 from dsrl.losses import objective
-from dsrl.models.dsrl import DSRL
+from dsrl.models.dsrl import DSRL, PARTS
 
 ENCODERS = ["resnet18", "mobilenetv3_small_050"]
 CLASSES = 5
@@ -140,3 +140,12 @@ def test_an_unfit_encoder_is_refused(encoder):
         build(1, encoder)
     message = " ".join(str(caught.value).split())
     assert f"encoder '{encoder}'" in message and "choose" in message
+
+
+@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("network", ["deeplabv3plus", "espnetv2"])
+def test_parts_are_those_of_the_network(network, stage):
+    """Files are loaded and pruned by them, so none must be missing."""
+    with torch.device("meta"):
+        layers = DSRL(Model(network=network, encoder="resnet18"), 5, stage).state_dict()
+    assert {name.split(".")[0] for name in layers} == set(PARTS[stage])

@@ -16,6 +16,7 @@ from training import (
     assert_same_training,
     before_each,
     epochs_resumed,
+    history,
     interrupt,
     resume,
     train,
@@ -148,10 +149,11 @@ def test_other_settings_discard_resume_state(cut, prepared, tiny_settings, train
     assert list((cut / "checkpoints").iterdir()) == []
 
 
-def test_other_data_discards_resume_state(cut, prepared, tiny_settings, trained, tmp_path):
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_other_data_discards_resume_state(cut, prepared, tiny_settings, trained, tmp_path, split):
     data = shutil.copytree(prepared, tmp_path / "data")
-    manifest = data / "val" / "manifest.json"
-    checksum = PreparedSplit(data, "val").manifest.checksums["labels.npy"]
+    manifest = data / split / "manifest.json"
+    checksum = PreparedSplit(data, split).manifest.checksums["labels.npy"]
     manifest.write_text(manifest.read_text().replace(checksum, "0" * 64))
     assert epochs_resumed(tiny_settings(), 2, data, cut, trained[1] / "final.weights") == 0
 
@@ -205,6 +207,9 @@ def test_device_entry_decides_where_a_resumed_training_runs(path, tmp_path):
     shutil.copy(path, tmp_path / "edited.checkpoint")
     edit(tmp_path / "edited.checkpoint", "device", "gpu", add=False)
     assert load_checkpoint(tmp_path / "edited.checkpoint").run.resources.device == "gpu"
+    if not torch.cuda.is_available():
+        with pytest.raises(ValueError, match="no CUDA device is visible"):
+            resume(tmp_path / "edited.checkpoint")
 
 
 def changed(path: Path, folder: Path, change: Callable[[dict], object]) -> Path:
@@ -236,5 +241,37 @@ def test_checkpoint_of_another_network_says_what_differs(path, tmp_path, change,
 
 def test_checkpoint_of_another_version_is_refused(path, tmp_path):
     other = changed(path, tmp_path, lambda content: content.update(format=7))
-    with pytest.raises(ValueError, match="a checkpoint of format 7, but this version"):
+    with pytest.raises(ValueError, match="a checkpoint file of format 7, but this version"):
         resume(other)
+
+
+def test_a_learning_rate_that_was_edited_is_the_one_that_is_used(path, tmp_path):
+    """And the schedule goes on where it was."""
+    first = changed(path, tmp_path, lambda c: c["progress"].update(epoch=1, history=[]))
+    edit(first, "recipe.training.learning_rate", 0.5, add=False)
+    resume(first)
+    assert history(tmp_path).learning_rate.tolist() == pytest.approx([0.5 * (1 / 4) ** 0.9])
+
+
+def test_a_checkpoint_of_two_processes_in_the_middle_of_an_epoch_needs_two(path, tmp_path):
+    def change(content: dict) -> None:
+        content["progress"].update(epoch=1, step=1, sums=torch.zeros(2, 4))
+
+    with pytest.raises(ValueError, match=r"changed\.checkpoint: was written .* by 2 processes"):
+        resume(changed(path, tmp_path, change))
+
+
+def test_killed_before_the_final_weights_a_training_still_leaves_its_history(
+    prepared, tiny_settings, trained, tmp_path, monkeypatch
+):
+    """Snakemake deletes what a failed rule has written, but not its checkpoints."""
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("dsrl.training.train.save_weights", interrupted)
+        train(tiny_settings(), 1, prepared, tmp_path)
+    (tmp_path / "history.csv").unlink()
+    train(tiny_settings(), 1, prepared, tmp_path)
+    assert_same_training(tmp_path, trained[1])
+
+
+def interrupted(*arguments: object) -> None:
+    raise KeyboardInterrupt
