@@ -59,8 +59,8 @@ def check(content: Mapping[str, Any], path: Path, *kinds: str) -> None:
         raise ValueError(f"{path}: not a {' or '.join(kinds)} file of this project (kind: {kind})")
     if content.get("format") != FORMATS[kind]:
         raise ValueError(
-            f"{path}: a {kind} file of format {content.get('format')}, but this version reads format "
-            f"{FORMATS[kind]}; use the version that wrote it, or remove it and train again"
+            f"{path}: a {kind} file of format {content.get('format')}, but this version reads "
+            f"format {FORMATS[kind]}; use the version that wrote it, or remove it and train again"
         )
     _check_checksums(path)
 

@@ -25,7 +25,7 @@ def draw_street(height: int, width: int, rng: np.random.Generator) -> tuple[np.n
     street = Street(picture.eye, picture.sun, rng)
     things = sorted(street.things, key=lambda face: -face.distance)
     picture.paint(street.ground)
-    picture.cast_shadows([face for face in things if face.label and face.distance < FAR / 2])
+    picture.cast_shadows([face for face in things if face.label and face.distance < FAR / 3])
     picture.paint(things)
     return picture.develop()
 
@@ -71,7 +71,7 @@ class Street:
 
     def lay_ground(self) -> None:
         """Lay grass, pavement, kerb and road, in strips that fade with the distance; then marks."""
-        asphalt, paving, lawn, white = map(self.color, ("asphalt", "paving", "leaves", "white"))
+        asphalt, paving, lawn, white = map(self.color, ("asphalt", "paving", "lawn", "white"))
         (left, right), (start, end) = self.kerb * (-1, 1), self.pavement * (-1, 1)
 
         def lay(color: np.ndarray, label: Label, *bounds: float) -> None:
