@@ -1,4 +1,4 @@
-"""Removing weights, checkpoints, histories and TensorBoard logs of trainings."""
+"""Removing weights, checkpoints, histories and TensorBoard logs of training runs."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ PATTERNS = (
 
 
 def find(folder: Path) -> list[Path]:
-    """The files below `folder` that trainings write; links are not followed.
+    """The files below `folder` that training writes; links are not followed.
 
     Raises:
         NotADirectoryError: it is not a folder.

@@ -1,4 +1,4 @@
-"""Commands about networks and the files of trainings: prune-weights, inspect-checkpoint,
+"""Commands about networks and the files that training writes: prune-weights, inspect-checkpoint,
 edit-checkpoint, print-model, purge."""
 
 import json
@@ -122,7 +122,7 @@ def print_model(arguments: Arguments) -> None:
 
 def add_purge(commands: Any) -> None:
     parser = add_command(
-        commands, "purge", purge, "remove weights, checkpoints and logs of trainings"
+        commands, "purge", purge, "remove weights, checkpoints and logs of training runs"
     )
     parser.add_argument(
         "folder", type=Path, nargs="?", default=Path("weights"), help="(default: weights)"

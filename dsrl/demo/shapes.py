@@ -18,9 +18,9 @@ class Label(IntEnum):
 PAINTS = """
 asphalt 6c6c72 5c5e66 7a7876 | black 242428 2c2e32 | bright ecb024 c83a30 2c8c84 e27828 425c96
 brown 705440 3e2e26 8e6238 262020 | car d6d8da 969ca2 32363e b02628 285496 decca8 407666 78a0be
-coat ba2c3e 2c4280 703c80 287070 d6628a 3c3840 9e2254 466eb4 784632
+coat ba2c3e 2c4280 703c80 287070 d6628a 3c3840 9e2254 466eb4 784632 | lawn a2c45a b2ca62 94bc58
 glass 3a4a5c 465868 303c4c 5c7080 | green 3cffb4 1e5440 | white f4f2ea e6e2d8
-leaves 5c8638 74943c 4a763e 889842 6a8a54 | lawn a2c45a b2ca62 94bc58 | paving b4aa9e a8a4a2 bea890 b09a8c
+leaves 5c8638 74943c 4a763e 889842 6a8a54 | paving b4aa9e a8a4a2 bea890 b09a8c
 plaster e2cdaa d6b28c c48e70 ded6c8 bcc4ba b0bac6 cda096 a87460 d2be8c beb6ac | red ff4632 e62824
 roof 965442 7a4a40 5c5e68 706c6e | shine b4bac0 9ea8b0 | sign ce2228 dc322c 1c54b0 2464c8 f4c428
 skin e8b898 cc9674 92644a f0c8ac | steel 42484e 344642 60666c 3a3a42 7c8286

@@ -1,4 +1,4 @@
-"""Charts of CSV files: trainings, classes and experiments compared. They need no PyTorch."""
+"""Charts of CSV files: training curves, classes and experiments compared. They need no PyTorch."""
 
 from collections.abc import Sequence
 from itertools import compress
