@@ -10,16 +10,7 @@ from dsrl.demo.shapes import COLORS, SHAPES, Label, outline
 
 SMALLEST = 32  # pixels; on a smaller picture nothing can be told apart
 FAR = 85.0  # metres; where the street ends
-ROADSIDE = (
-    "lamp",
-    "lamp",
-    "round sign",
-    "triangle sign",
-    "traffic light",
-    "bicycle",
-    "bicycle",
-    "tree",
-)
+ROADSIDE = 2 * ("lamp", "traffic light", "bicycle") + ("round sign", "triangle sign", "tree")
 
 
 def draw_street(height: int, width: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +133,7 @@ class Street:
             self.things.append(Face(blob, color, Label.VEGETATION, z))
 
     def furnish(self, side: int) -> None:
-        """What stands at the kerb, twice as many lamps and bicycles; parked cars, people on the pavement."""
+        """What stands at the kerb, parked cars, people on the pavement."""
         rng, sign, kerb = self.rng, 2 * side - 1, self.kerb[side] + 0.6
         z = rng.uniform(6.5, 8.5)
         while z < 26:
