@@ -21,6 +21,9 @@ from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.models.cost import flops, parameters
 
+# Another batch size rounds differently, so that a few pixels may get another class. A wrong weight of
+# a batch would differ by ten times as much.
+FEW_PIXELS = 2e-3
 CPU = torch.device("cpu")
 
 
@@ -46,7 +49,7 @@ def test_scores_do_not_depend_on_the_batch_size(prepared, score):
     for batch_size in (1, 2, 4):
         found = dataclasses.asdict(score(split, batch_size=batch_size, native=True))
         for name, value in expected.items():
-            assert found[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
+            assert found[name] == pytest.approx(value, rel=FEW_PIXELS, nan_ok=True), name
 
 
 def test_scores_are_those_of_each_image_alone(prepared, weights, network, score):
@@ -61,9 +64,9 @@ def test_scores_are_those_of_each_image_alone(prepared, weights, network, score)
         losses = -logits.log_softmax(1).gather(1, target.clamp(max=logits.shape[1] - 1)[:, None])
         cross_entropy += float(losses[:, 0][target != 255].sum())
     scores = score(split)
-    assert scores.mean_iou == pytest.approx(confusion.mean_iou)
-    assert scores.mean_iou_per_image == pytest.approx(confusion.mean_iou_per_image)
-    assert scores.pixel_accuracy == pytest.approx(confusion.pixel_accuracy)
+    assert scores.mean_iou == pytest.approx(confusion.mean_iou, rel=FEW_PIXELS)
+    assert scores.mean_iou_per_image == pytest.approx(confusion.mean_iou_per_image, rel=FEW_PIXELS)
+    assert scores.pixel_accuracy == pytest.approx(confusion.pixel_accuracy, rel=FEW_PIXELS)
     assert scores.class_pixels == confusion.matrix.sum(1).tolist()
     labelled = int((split.labels != 255).sum())
     assert scores.cross_entropy == pytest.approx(cross_entropy / labelled, rel=1e-5)
@@ -100,7 +103,7 @@ def test_native_scores_compare_with_each_label_at_its_own_size(
         assert label.shape == (1, 64, 128)
         confusion.update(resize_labels(prediction, (64, 128)), label)
     scores = score(split, native=True, batch_size=2)
-    assert scores.mean_iou_native == pytest.approx(confusion.mean_iou)
+    assert scores.mean_iou_native == pytest.approx(confusion.mean_iou, rel=FEW_PIXELS)
 
 
 @pytest.mark.parametrize("answer", range(4))

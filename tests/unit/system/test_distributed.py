@@ -33,8 +33,8 @@ from dsrl.checkpoints.network import build_network
 from dsrl.checkpoints.weights import load_weights
 config, data, output = sys.argv[1:]
 train = stage.train
-def train_and_evaluate(run, splits, folder, device, stop, start):
-    train(run, splits, folder, device, stop, start)
+def train_and_evaluate(run, splits, folder, device, *arguments):
+    train(run, splits, folder, device, *arguments)
     torch.distributed.barrier()
     assert world_size() == 2
     weights = load_weights(Path(output, "final.weights"))
