@@ -21,8 +21,8 @@ from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.models.cost import flops, parameters
 
-# Another batch size rounds differently, so that a few pixels may get another class. A wrong weight of
-# a batch would differ by ten times as much.
+# Another batch size rounds differently, so that a few pixels may get another class. A wrong weight
+# of a batch would differ by ten times as much.
 FEW_PIXELS = 2e-3
 CPU = torch.device("cpu")
 
