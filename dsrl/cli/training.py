@@ -12,6 +12,7 @@ from dsrl.cli.options import (
     data_of_settings,
     override,
     settings_from,
+    whole_number,
 )
 from dsrl.config.sections import Augmentation, Data, Loss, Model, Resources, Training
 from dsrl.config.settings import STAGES, Settings
@@ -40,6 +41,25 @@ def add_train(commands: Any) -> None:
     parser.add_argument(
         "--output", type=Path, help="folder of the stage (default: weights/stage<K>)"
     )
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--restart",
+        dest="if_another",
+        action="store_const",
+        const="restart",
+        help="begin anew; a training that is in the output folder is set aside: renamed, with the "
+        "date",
+    )
+    earlier.add_argument(
+        "--set-aside",
+        dest="if_another",
+        action="store_const",
+        const="set-aside",
+        help="set a training with other settings aside, instead of stopping",
+    )
+    parser.add_argument(
+        "--code", default="", help="fingerprint of the code; by another one it is another training"
+    )
     add_config(parser)
     parser.add_argument("--seed", type=int, help="seed of weights, data order and augmentation")
     for option in ("--description", "--experiment-id"):
@@ -58,6 +78,8 @@ def train(arguments: Arguments) -> None:
         data_of_settings(arguments, settings),
         arguments.output or Path(f"weights/stage{arguments.stage}"),
         arguments.init_weights,
+        if_another=arguments.if_another or "stop",
+        code=arguments.code,
         experiment_id=settings.experiment_id,
         description=settings.description,
     )
@@ -77,6 +99,10 @@ def add_resume_train(commands: Any) -> None:
         metavar="FILE",
         help="file in the folder `checkpoints` of the stage's folder, where the training goes on",
     )
+    parser.add_argument("--output", type=Path, help="folder of the stage, if the file is elsewhere")
+    parser.add_argument(
+        "--epochs", type=whole_number, help="new length of the training (default: as planned)"
+    )
     parser.add_argument("--data", type=Path, help="prepared data set, if it was moved")
     add_settings(parser, Resources, leave_out=WORKFLOW_ONLY, default="as in the checkpoint")
 
@@ -87,4 +113,4 @@ def resume_train(arguments: Arguments) -> None:
 
     checkpoint = load_checkpoint(arguments.checkpoint)
     settings = override(Settings(resources=checkpoint.run.resources), arguments)
-    resume_stage(checkpoint, settings.resources, arguments.data)
+    resume_stage(checkpoint, settings.resources, arguments.data, arguments.output, arguments.epochs)

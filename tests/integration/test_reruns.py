@@ -73,7 +73,7 @@ def test_killed_training_goes_on_to_the_same_weights(finished: Path, copy: Path)
     shutil.rmtree(copy / "results/tiny/stage2")
     weights = weights_path(copy, 2)
     line = command(copy, "--", str(weights.relative_to(copy)))
-    checkpoint = weights.parent / "checkpoints/latest"
+    checkpoint = weights.parent / "checkpoints/epoch1.checkpoint"
     running = subprocess.Popen(line, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and running.poll() is None and time.monotonic() < deadline:

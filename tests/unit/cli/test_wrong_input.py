@@ -85,7 +85,7 @@ CONFIG = [
     *failure("text", "absent", "data", "bytes"),
 ]
 COMMON = {
-    **dict.fromkeys(["--debug", "--json", "--add", "--yes"], FLAG),
+    **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--restart", "--set-aside"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--jobs", "--latency-runs", "--count", "--train-images"], COUNT),
     **dict.fromkeys(["--val-images", "--epochs", "--val-interval"], COUNT),
@@ -97,7 +97,7 @@ COMMON = {
     **dict.fromkeys(["--size", "--image-size", "--input-size"], SIZE),
     **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach"], CHOICE),
     **dict.fromkeys(["--network", "--output-stride", "--upsampler"], CHOICE),
-    **dict.fromkeys(["--description", "--experiment-id", "--experiment"], TEXT),
+    **dict.fromkeys(["--description", "--experiment-id", "--experiment", "--code"], TEXT),
     **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
     **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),
     "--config": CONFIG,
@@ -126,6 +126,7 @@ SPECIAL = {
     ("unpack", "--output"): FOLDER_TO_WRITE,
     ("preprocess", "--output"): [*failure("text/below"), *usage(None)],
     ("train", "--output"): FOLDER_TO_WRITE,
+    ("resume-train", "--output"): FOLDER_TO_WRITE,
     ("predict", "--output"): FOLDER_TO_WRITE,
     ("benchmark", "--output"): TEXT_TO_WRITE,
     ("table", "--output"): TEXT_TO_WRITE,
