@@ -33,16 +33,25 @@ class Found(NamedTuple):
         wanted = run.provenance
         return {k: how for p in self.provenances for k, how in differences(p, wanted).items()}
 
+
+class Plan(NamedTuple):
+    """How a training begins."""
+
+    checkpoint: Checkpoint | None  # to go on from
+    weights: Provenance | None  # of the final weights that are there
+    aside: Found | None = None  # the training to set aside before anything is written
+    why: str = ""
+
     def is_finished(self, run: RunInfo) -> bool:
         """Whether the final weights are those of `run`."""
         return self.weights is not None and not differences(self.weights, run.provenance)
 
 
-def find_earlier(folder: StageFolder, run: RunInfo, if_another: IfAnother) -> Found:
-    """The training in `folder` if it is that of `run`; nothing, if the folder has none then.
+def plan_training(folder: StageFolder, run: RunInfo, if_another: IfAnother) -> Plan:
+    """Go on with the training in `folder` if it is that of `run`.
 
     The same training may have been planned shorter, unless another one is to be set aside: the
-    workflow wants what its settings say. All processes must call this.
+    workflow wants what its settings say.
 
     Raises:
         OSError, ValueError: there is another training, or a file that cannot be read.
@@ -58,14 +67,13 @@ def find_earlier(folder: StageFolder, run: RunInfo, if_another: IfAnother) -> Fo
             raise ValueError(_refusal(folder, found, as_text(differing)))
     stray = folder.history.exists() and not found.provenances  # killed before its first checkpoint
     if differing or stray or (if_another == "restart" and found.provenances):
-        _set_aside(folder, found, as_text(differing))
-        return Found(None, None)
-    return found
+        return Plan(None, None, found, as_text(differing))
+    return Plan(*found)
 
 
-def find_beside(folder: StageFolder, checkpoint: Checkpoint, run: RunInfo) -> Found:
-    """The training in `folder`, where `run` goes on from `checkpoint`; a later state of it is set
-    aside. All processes must call this.
+def plan_resumption(folder: StageFolder, run: RunInfo, checkpoint: Checkpoint) -> Plan:
+    """Go on from `checkpoint` in `folder`, with the changes in `run`; a later state of the same
+    training is set aside.
 
     Raises:
         OSError, ValueError: there is another training, or a file that cannot be read.
@@ -78,10 +86,10 @@ def find_beside(folder: StageFolder, checkpoint: Checkpoint, run: RunInfo) -> Fo
         raise ValueError(
             f"{folder.path}: has another training ({as_text(differing)}); choose another --output"
         )
-    if found.checkpoint is None or _position(found.checkpoint) <= _position(checkpoint):
-        return found
-    _set_aside(folder, found, f"epoch {found.checkpoint.progress['epoch']}")
-    return Found(None, None)
+    latest = found.checkpoint
+    if latest is None or _position(latest) <= _position(checkpoint):
+        return Plan(checkpoint, found.weights)
+    return Plan(checkpoint, None, found, f"epoch {latest.progress['epoch']}")
 
 
 def _read(folder: StageFolder, tolerant: bool) -> Found:
@@ -115,16 +123,15 @@ def _refusal(folder: StageFolder, found: Found, differing: str) -> str:
     return f"{folder.path}: has another training ({differing}); {ways}"
 
 
-def _set_aside(folder: StageFolder, found: Found, differing: str) -> None:
-    """Move the training out of the way, in the main process; see `StageFolder.set_aside`."""
-    distributed.wait_for_all()  # they may still read it
-    if distributed.is_main():
-        aside = folder.new_name()
-        folder.set_aside(aside)
-        _complete(StageFolder(aside), found.checkpoint)
-        why = f" ({differing})" if differing else ""
-        distributed.report(f"{folder.path}: the training that was there{why} is now in {aside}")
-    distributed.wait_for_all()
+def set_aside(folder: StageFolder, plan: Plan) -> None:
+    """Move what is in the way into a folder of its own; see `StageFolder.set_aside`."""
+    if plan.aside is None:
+        return
+    aside = folder.new_name()
+    folder.set_aside(aside)
+    _complete(StageFolder(aside), plan.aside.checkpoint)
+    why = f" ({plan.why})" if plan.why else ""
+    distributed.report(f"{folder.path}: the training that was there{why} is now in {aside}")
 
 
 def _complete(folder: StageFolder, checkpoint: Checkpoint | None) -> None:

@@ -10,7 +10,7 @@ from dsrl.config.sections import Resources
 from dsrl.config.settings import Recipe
 from dsrl.system import distributed
 from dsrl.system.signals import StopRequest, stop_on_sigterm
-from dsrl.training.earlier import Found, IfAnother, find_beside, find_earlier, place_of
+from dsrl.training.earlier import IfAnother, Plan, place_of, plan_resumption, plan_training
 from dsrl.training.loader import Splits, open_splits
 from dsrl.training.start import Start, checksum, find_start
 from dsrl.training.train import train
@@ -31,7 +31,7 @@ def train_stage(
     """Train one stage and write its final weights and history.
 
     Where `output` has a training with the same provenance (recipe, data, initial weights, code),
-    that one is resumed, even if it was planned with fewer epochs; see `find_earlier`.
+    that one is resumed, even if it was planned with fewer epochs; see `plan_training`.
 
     Args:
         recipe: from `Settings.recipe`.
@@ -63,8 +63,8 @@ def train_stage(
         )
         folder = StageFolder(output, resources.checkpoint_history)
         with distributed.main_locks(output):
-            found = find_earlier(folder, run, if_another)
-            _train(run, splits, folder, device, stop, start, found, found.checkpoint)
+            plan = plan_training(folder, run, if_another)
+            _train(run, splits, folder, device, stop, start, plan)
 
 
 def resume_stage(
@@ -109,8 +109,8 @@ def resume_stage(
                 "name the right folder with --data"
             )
         with distributed.main_locks(folder.path):
-            found = find_beside(folder, checkpoint, run)
-            _train(run, splits, folder, device, stop, None, found, checkpoint)
+            plan = plan_resumption(folder, run, checkpoint)
+            _train(run, splits, folder, device, stop, None, plan)
 
 
 def _train(
@@ -120,19 +120,19 @@ def _train(
     device: torch.device,
     stop: StopRequest,
     start: Start | None,
-    found: Found,
-    checkpoint: Checkpoint | None,
+    plan: Plan,
 ) -> None:
     """Train, unless the folder has the final weights of this run already."""
-    if checkpoint is not None:
-        run = run.going_on_from(checkpoint.run)
-    if found.is_finished(run):
+    if plan.checkpoint is not None:
+        run = run.going_on_from(plan.checkpoint.run)
+    if plan.is_finished(run):
         distributed.report(
             f"{folder.path}: this training is finished; more epochs go on with it, --restart "
             "trains again"
         )
         return
-    train(run, splits, folder, device, stop, start, checkpoint)
+    distributed.wait_for_all()  # before the main process changes what the others read
+    train(run, splits, folder, device, stop, start, plan)
 
 
 def _with_epochs(recipe: Recipe, epochs: int | None, checkpoint: Checkpoint) -> Recipe:

@@ -9,7 +9,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from dsrl.checkpoints.checkpoint import Checkpoint, RunInfo
+from dsrl.checkpoints.checkpoint import RunInfo
 from dsrl.checkpoints.stage_folder import StageFolder
 from dsrl.checkpoints.weights import save_weights
 from dsrl.config.settings import STAGE_NAMES, Recipe
@@ -21,6 +21,7 @@ from dsrl.losses import Losses, objective
 from dsrl.system import distributed
 from dsrl.system.faults import explained_faults
 from dsrl.system.signals import StopRequest
+from dsrl.training.earlier import Plan, set_aside
 from dsrl.training.guards import Guard
 from dsrl.training.history import HistoryWriter, Progress, report_resumption
 from dsrl.training.loader import EpochSampler, Splits, training_loader
@@ -45,28 +46,30 @@ def train(
     device: torch.device,
     stop: StopRequest,
     start: Start | None,
-    checkpoint: Checkpoint | None,
+    plan: Plan,
 ) -> None:
     """Train the remaining epochs, then write the final weights.
 
     Args:
         run: what is trained; `splits` are those that it names.
-        folder: of the stage, which has no other training in it.
+        folder: of the stage.
         stop: checked before each step.
         start: initial weights; None for random ones, or timm's.
-        checkpoint: to resume from, instead.
+        plan: the checkpoint to go on from, instead, and what is in the way in the folder.
     """
     recipe, resources, main = run.recipe, run.resources, distributed.is_main()
     epochs, position = recipe.training.epochs, Position()
     loader = training_loader(splits.train, recipe, resources, device, position)
     classes = splits.train.manifest.classes
-    pretrained = recipe.model.pretrained and start is None and checkpoint is None
+    pretrained = recipe.model.pretrained and start is None and plan.checkpoint is None
     state = build_state(recipe, classes, len(loader), position, start, pretrained, device)
     model = _parallelise(state.network, run, device)
-    if checkpoint is not None:
-        state.resume(checkpoint)
-        planned = checkpoint.run.recipe.training.epochs
-        report_resumption(state, planned, recipe.training.epochs, folder.path)
+    if plan.checkpoint is not None:
+        state.resume(plan.checkpoint)
+        planned = plan.checkpoint.run.recipe.training.epochs
+        report_resumption(state, planned, epochs, folder.path)
+    if main:
+        set_aside(folder, plan)
 
     transform = InputTransform.from_manifest(splits.train.manifest, recipe.input_size).to(device)
     texts = {"description": run.description, "id": run.experiment_id}

@@ -102,7 +102,7 @@ def epochs_resumed(
     original, started = stages.train, []
 
     def record(*arguments):
-        started.append(arguments[-1])  # a checkpoint, if there is one
+        started.append(arguments[-1].checkpoint)
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):

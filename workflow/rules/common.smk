@@ -1,5 +1,6 @@
 """The validated config, and the functions that find a rule's input."""
 
+import hashlib
 import json
 import re
 import sys
@@ -13,7 +14,7 @@ from dsrl.data.archives import missing_archive_message
 from dsrl.data.description import load_description
 
 try:
-    RUNS = read_runs(config)
+    RUNS = read_runs(config, file=next(reversed(workflow.overwrite_configfiles), None))
     SETTINGS = next(iter(RUNS.values()))  # for what all runs have in common
     DATASETS = {}
     for source in {run.data.dataset for run in RUNS.values()}:
@@ -29,6 +30,7 @@ except (OSError, ValueError) as error:
 NAMES = {source: name for name, (source, _) in DATASETS.items()}
 EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
 SPLITS = SETTINGS.benchmark.splits
+SETTINGS_FILES = {}  # path -> content, which `rule settings` writes
 
 # Finds `dsrl` even if the environment is not activated. An image has its own.
 if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
@@ -93,17 +95,43 @@ def recipe(wildcards):
     return RUNS[wildcards.run].recipe(int(wildcards.stage))
 
 
+def settings_file(folder, name, content):
+    """The file with the settings `name`, a JSON text, below `folder`."""
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+    path = f"{folder}/settings/{name}.{fingerprint}.json"
+    SETTINGS_FILES[path] = content
+    # Snakemake makes a missing input only for an output that it has to make anyway, or whose former
+    # input it remembers. In a copied project, without its records, old results would stand.
+    if not Path(path).exists():
+        workflow.dag.forcefiles.add(path)
+    return path
+
+
+def recipe_file(run, stage):
+    """The settings of a training, as a config that `dsrl train` reads."""
+    content = RUNS[run].recipe(int(stage)).model_dump_json(exclude={"stage"})
+    return settings_file(f"results/{run}", f"stage{stage}", content)
+
+
+def description_file(dataset):
+    """What a prepared data set depends on: patterns and labels."""
+    _, description = DATASETS[dataset]
+    content = description.model_dump_json(include={"splits", "labels"})
+    return settings_file("data", f"description_{dataset}", content)
+
+
+def demo_file(wildcards):
+    """The settings of the drawn data set, as a config."""
+    content = json.dumps({"demo": SETTINGS.demo.model_dump()})
+    return settings_file("data", "demo", content)
+
+
 def previous_weights(wildcards):
     """Initial weights of a stage: the final weights of the stage before, or none."""
     stage = int(wildcards.stage)
     if stage == STAGES[0] or recipe(wildcards).training.init == "encoder":
         return []
     return f"results/{wildcards.run}/stage{stage - 1}/final.weights"
-
-
-def stage_settings(wildcards):
-    """What the weights of a stage depend on, as a config in braces."""
-    return recipe(wildcards).model_dump_json(exclude={"stage"})
 
 
 def labels(wildcards, input):

@@ -101,6 +101,7 @@ COMMON = {
     **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
     **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),
     "--config": CONFIG,
+    "--recipe": failure("absent.yaml", "data"),
     "--dataset": failure("nothing", "absent.yaml", "own.yaml"),
     "--dataset-split": [*failure("nothing"), *usage(None)],
     "--raw": failure("absent", "text", "data"),
