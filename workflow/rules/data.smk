@@ -84,9 +84,9 @@ rule preprocess:
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset][0],
         output=subpath(output.manifest, ancestor=2),
-        # Not for the shell: changed patterns or labels trigger a rerun.
+        # Not for the shell: changed patterns, labels or values trigger a rerun.
         description=lambda wildcards: DATASETS[wildcards.dataset][1].model_dump_json(
-            include={"splits", "labels"}
+            include={"splits", "labels", "value_range"}, exclude_none=True
         ),
         code=code_of("data"),
     shell:
