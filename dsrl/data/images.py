@@ -97,11 +97,14 @@ class Picture(NamedTuple):
         return self.pixels.transpose(TURN_BACK[self.orientation])
 
 
-def turn_upright(image: Image.Image) -> int:
-    """Turn and mirror an opened image as EXIF says; return EXIF's number of that."""
+def turn_upright(image: Image.Image, *, in_place: bool = True) -> tuple[Image.Image, int]:
+    """An opened image turned and mirrored as EXIF says, and EXIF's number of that."""
     orientation: Any = image.getexif().get(Base.Orientation)
-    ImageOps.exif_transpose(image, in_place=True)  # a TIFF is turned as soon as it is decoded
-    return int(orientation) if orientation in range(2, 9) else 1
+    if in_place:
+        ImageOps.exif_transpose(image, in_place=True)  # a TIFF is turned as soon as it is decoded
+    else:
+        image = ImageOps.exif_transpose(image)
+    return image, int(orientation) if orientation in range(2, 9) else 1
 
 
 class ImageReader:
@@ -130,7 +133,7 @@ class ImageReader:
 
         Args:
             path: its file.
-            animated: whether it is a frame of an animation, which EXIF does not turn.
+            animated: whether it is a frame of an animation.
 
         Raises:
             UnsuitableImageError: it would be misread.
@@ -138,13 +141,13 @@ class ImageReader:
         header = read_header(image, path)
         if not animated:
             self.note_pages(image, path)
-        orientation = 1 if animated else turn_upright(image)
-        pixels: Image.Image = image
+        # The next frame of an animation is drawn over this one as it lies.
+        pixels, orientation = turn_upright(image, in_place=not animated)
         if header.deep:
             note = partial(self.note, path)
-            pixels = to_8_bits(image, header, path, self._value_range, note, animated=animated)
+            pixels = to_8_bits(pixels, header, path, self._value_range, note, animated=animated)
         elif header.white_is_zero:
-            pixels = ImageOps.invert(image)
+            pixels = ImageOps.invert(pixels)
         pixels = _to_rgb(pixels)
         extrema: Any = pixels.getextrema()
         if all(low == high for low, high in extrema):

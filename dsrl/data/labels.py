@@ -37,7 +37,7 @@ def read_label(path: Path, description: DatasetDescription, reader: ImageReader)
             )
         header = read_header(image, path)
         reader.note_pages(image, path)
-        orientation = turn_upright(image)
+        _, orientation = turn_upright(image)
         values = stored_values(image, header)
         if image.mode == "P" and not _palette_agrees(image, values, description.labels):
             reader.note(

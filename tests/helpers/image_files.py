@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+from PIL import Image
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 INTEGER, SIGNED, FLOAT = 1, 2, 3
@@ -74,7 +75,9 @@ def tiff(
     return start + data + struct.pack(f"{order}H", len(tags)) + entries + b"\0\0\0\0"
 
 
-def png(values: np.ndarray, bits: int, significant: int | None = None) -> bytes:
+def png(
+    values: np.ndarray, bits: int, significant: int | None = None, exif: Image.Exif | None = None
+) -> bytes:
     """A PNG, (h, w) grey, (h, w, 2) with alpha, (h, w, 3) RGB or (h, w, 4) with alpha, which may
     say that only some of its bits are significant."""
     height, width, *channels = values.shape
@@ -89,6 +92,8 @@ def png(values: np.ndarray, bits: int, significant: int | None = None) -> bytes:
     chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0))]
     if significant is not None:
         chunks.append((b"sBIT", bytes([significant] * count)))
+    if exif is not None:
+        chunks.append((b"eXIf", exif.tobytes().removeprefix(b"Exif\0\0")))
     chunks += [(b"IDAT", zlib.compress(data)), (b"IEND", b"")]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))

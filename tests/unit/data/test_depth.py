@@ -36,6 +36,14 @@ def jpeg2000(values: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def jpeg2000_of_12_bits(values: np.ndarray) -> bytes:
+    """What Pillow wrote with 16 bits, said to have 12; the middle value is stored as 0 in both."""
+    content = bytearray(jpeg2000(values + np.uint16(2**15 - 2**11)))
+    content[content.index(b"ihdr") + 14] = 11
+    content[content.index(b"\xff\x4f\xff\x51") + 42] = 11
+    return bytes(content)
+
+
 def with_alpha(values: np.ndarray) -> np.ndarray:
     return np.concatenate([values, np.full((*values.shape[:2], 1), 65535)], -1)
 
@@ -69,6 +77,7 @@ GREY_FILES = {
     "PGM 12 as text": pnm(deep(GREY, 12), 4095, text=True),
     "PGM 16": pnm(deep(GREY, 16), 65535),
     "JPEG 2000 16": jpeg2000(deep(GREY, 16)),
+    "JPEG 2000 12": jpeg2000_of_12_bits(deep(GREY, 12)),
 }
 COLOUR_FILES = {
     "PNG 16": png(deep(COLOURS, 16), 16),
@@ -157,6 +166,14 @@ def test_8_bits_need_no_range_and_take_none(tmp_path):
         assert np.array_equal(read(tmp_path, content, (0, 4095))[..., 0], GREY)
 
 
+def test_a_range_is_of_the_values_in_the_file(tmp_path):
+    """Some of which Pillow would stretch to 16 bits."""
+    values = deep(GREY, 12)
+    for content in (pnm(values, 4095), pnm(values, 4095, text=True), jpeg2000_of_12_bits(values)):
+        assert np.array_equal(read(tmp_path, content, (0, 4095))[..., 0], GREY)
+    assert np.array_equal(read(tmp_path, pnm(deep(COLOURS, 12), 4095), (0, 4095)), COLOURS)
+
+
 def test_a_range_that_the_file_says_is_reported(tmp_path, capsys):
     for name in ("a", "b"):
         (tmp_path / name).write_bytes(png(deep(GREY, 12), 16, significant=12))
@@ -170,10 +187,11 @@ def test_a_range_that_the_file_says_is_reported(tmp_path, capsys):
     )
 
 
-def test_black_is_black_in_all_depths(tmp_path):
+def test_black_is_black_in_all_depths(tmp_path, recwarn):
     black = np.zeros((5, 8), np.uint16)
-    for content in (png(black, 16), tiff(black, 16), pnm(black, 4095)):
-        assert not read(tmp_path, content).any()
+    says_nothing = tiff(black, 16, fields={281: (3, 0)})
+    for content in (png(black, 16), tiff(black, 16), says_nothing, pnm(black, 4095)):
+        assert not read(tmp_path, content).any() and not recwarn.list
 
 
 @pytest.mark.parametrize(
@@ -197,6 +215,7 @@ def test_of_what_has_only_upper_bytes_no_other_range_can_be_taken(tmp_path):
 
 
 def test_colours_of_16_bits_are_turned_upright_with_both_bytes(tmp_path):
-    turned = np.rot90(deep(COLOURS, 12))  # orientation 6 turns it back
-    content = tiff(turned, 16, RGB, fields={274: (3, 6)})
-    assert np.array_equal(read(tmp_path, content, (0, 4095)), COLOURS)
+    turned, exif = np.rot90(deep(COLOURS, 12)), Image.Exif()
+    exif[274] = 6  # turns it back
+    for content in (tiff(turned, 16, RGB, fields={274: (3, 6)}), png(turned, 16, exif=exif)):
+        assert np.array_equal(read(tmp_path, content, (0, 4095)), COLOURS)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from image_files import tiff
 from PIL import Image
 
 from dsrl.data.images import ImageReader, open_image
@@ -23,6 +24,12 @@ def test_modes_are_one_picture(tmp_path, recwarn, mode):
     found = np.asarray(ImageReader().read(tmp_path / "a").pixels)
     assert np.abs(found.astype(int) - RED).max() <= (4 if mode in ("YCbCr", "LAB") else 0)
     assert not recwarn.list
+
+
+def test_premultiplied_alpha_is_dropped(tmp_path):
+    grey, alpha = RED[..., 0], np.full_like(RED[..., 0], 255)
+    (tmp_path / "a").write_bytes(tiff(np.stack([grey, alpha], -1), 8, fields={338: (3, 1)}))
+    assert np.array_equal(np.asarray(ImageReader().read(tmp_path / "a").pixels)[..., 2], grey)
 
 
 def test_of_several_pages_the_first_is_read_and_the_log_says_so(tmp_path, capsys):

@@ -192,6 +192,23 @@ def test_a_palette_of_few_colors_is_refused_too(tmp_path):
         read(tmp_path, saved(image, "PNG"))
 
 
+def test_black_that_fills_a_palette_says_nothing(tmp_path):
+    fill = [[0, 0, 0]] * 250
+    found, _ = read(tmp_path, saved(indexed(IDS % 6, [*COLORS[:6], *fill]), "PNG"))
+    assert np.array_equal(found, IDS % 6)
+    shifted = describe(ids=range(1, 13), colors=[*COLORS[:-1], [1, 1, 1]])  # black is no color
+    with pytest.raises(ValueError, match="its indices are not the label ids"):
+        read(tmp_path, saved(indexed(IDS % 3 + 1, [*COLORS[:4], *fill]), "PNG"), shifted)
+
+
+def test_a_label_of_several_pages_is_reported(tmp_path, capsys):
+    pages = [Image.fromarray(IDS), Image.fromarray(IDS[::-1])]
+    found, reader = read(tmp_path, saved(pages[0], "TIFF", save_all=True, append_images=pages[1:]))
+    assert np.array_equal(found, IDS)
+    reader.print_notes()
+    assert "a: of several pages or frames, the first is taken" in capsys.readouterr().err
+
+
 def test_black_and_white_exchanged_are_refused(tmp_path):
     two = describe([[0, 0, 0], [255, 255, 255]], [0, 1])
     right, wrong = indexed(BITS, [[0] * 3, [255] * 3]), indexed(BITS, [[255] * 3, [0] * 3])
