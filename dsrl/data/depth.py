@@ -192,6 +192,8 @@ def to_8_bits(
         note(f"{black:g} is taken as black and {white:g} as white, as the file says")
     elif lowest < black or white < highest:
         note(f"values below {black:g} are taken as black, those above {white:g} as white")
+    elif highest - black < DARK * (white - black):
+        note(f"dark, as {black:g} is taken as black and {white:g} as white")
     scaled = _scale(values, (white, black) if header.white_is_zero else (black, white))
     return Image.frombytes("L" if grey else image.mode, image.size, scaled.tobytes())
 

@@ -161,6 +161,16 @@ def test_what_is_outside_of_the_range_is_cut_off_and_reported(tmp_path, capsys):
     )
 
 
+def test_a_picture_that_the_given_range_makes_dark_is_reported(tmp_path, capsys):
+    (tmp_path / "a").write_bytes(png(deep(GREY, 12), 16))
+    reader = ImageReader((0, 65535))
+    reader.read(tmp_path / "a")
+    reader.print_notes()
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path / 'a'}: dark, as 0 is taken as black and 65535 as white\n"
+    )
+
+
 def test_8_bits_need_no_range_and_take_none(tmp_path):
     for content in (png(GREY, 8), tiff(GREY, 8), pnm(GREY, 255)):
         assert np.array_equal(read(tmp_path, content, (0, 4095))[..., 0], GREY)
