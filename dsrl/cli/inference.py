@@ -1,7 +1,9 @@
 """Commands that apply a network: test, predict, export."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsrl.cli.options import (
     Arguments,
@@ -13,7 +15,12 @@ from dsrl.cli.options import (
     add_split,
     data_of_weights,
     file_named,
+    finite_number,
+    whole_number,
 )
+
+if TYPE_CHECKING:
+    from dsrl.data.images import ImageReader
 
 
 def add_commands(commands: Any) -> None:
@@ -29,6 +36,7 @@ def add_test(commands: Any) -> None:
         "--image-file", type=Path, required=True, metavar="FILE", help="image of any size"
     )
     add_weights(parser)
+    add_reading(parser)
     parser.add_argument(
         "--output",
         type=file_named(".png"),
@@ -43,7 +51,8 @@ def test(arguments: Arguments) -> None:
 
     image = arguments.image_file
     output = arguments.output or Path("outputs", f"{image.stem}.png")
-    write_sheet(image, Predictor(arguments.weights, arguments.device), output)
+    with reader_of(arguments) as reader:
+        write_sheet(image, Predictor(arguments.weights, arguments.device), output, reader)
     print(output)
 
 
@@ -60,6 +69,7 @@ def add_predict(commands: Any) -> None:
         "MKV, WebM), which are predicted frame by frame; without any, a prepared split",
     )
     add_weights(parser)
+    add_reading(parser)
     add_data(parser, "weights")
     add_split(parser)
     parser.add_argument("--output", type=Path, required=True, help="folder to write to")
@@ -83,13 +93,14 @@ def predict(arguments: Arguments) -> None:
 
     if arguments.images and arguments.data is not None:
         raise UsageError("give either images or --data")
-    predictor = Predictor(arguments.weights, arguments.device)
-    if arguments.images:
-        images = images_of_files(arguments.images)
-    else:
-        data = data_of_weights(arguments, arguments.weights)
-        images = images_of_split(data, arguments.dataset_split)
-    write_predictions(predictor, images, arguments.output, arguments.format)
+    with reader_of(arguments) as reader:
+        predictor = Predictor(arguments.weights, arguments.device)
+        if arguments.images:
+            images = images_of_files(arguments.images, reader)
+        else:
+            data = data_of_weights(arguments, arguments.weights)
+            images = images_of_split(data, arguments.dataset_split)
+        write_predictions(predictor, images, arguments.output, arguments.format)
 
 
 def add_export(commands: Any) -> None:
@@ -110,3 +121,34 @@ def add_weights(parser: Parser) -> None:
     parser.add_argument(
         "--weights", type=Path, required=True, help="weights or a checkpoint of any stage"
     )
+
+
+def add_reading(parser: Parser) -> None:
+    parser.add_argument(
+        "--value-range",
+        type=finite_number,
+        nargs=2,
+        metavar=("BLACK", "WHITE"),
+        help="values of black and white in images of more than 8 bits per channel, such as 0 4095 "
+        "(default: as the file says)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=whole_number,
+        metavar="N",
+        help="pixels that an image may have (default: as many as Pillow allows, about 179 million)",
+    )
+
+
+@contextmanager
+def reader_of(arguments: Arguments) -> Iterator["ImageReader"]:
+    """What reads images as the options say, and in the end reports on them."""
+    from dsrl.data.images import ImageReader, pixel_limit
+
+    black, white = arguments.value_range or (0, 1)
+    if black >= white:
+        raise UsageError(f"argument --value-range: {black:g} is not below {white:g}")
+    reader = ImageReader(arguments.value_range and (black, white))
+    with pixel_limit(arguments.max_pixels):
+        yield reader
+    reader.print_notes()  # an error is one line, without them

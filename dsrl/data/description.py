@@ -65,6 +65,21 @@ class DatasetDescription(Strict):
     )
     splits: dict[FolderName, SplitPatterns] = Field(description="at least `train` and `val`")
     labels: tuple[Label, ...] = Field(description="the classes, in order, and what is ignored")
+    value_range: tuple[float, float] | None = Field(
+        None, description="values of black and white in images of more than 8 bits"
+    )
+    max_pixels: int | None = Field(
+        None,
+        ge=1,
+        description="pixels that an image may have; by default, as many as Pillow allows",
+    )
+
+    @field_validator("value_range")
+    @classmethod
+    def _black_below_white(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value and value[0] >= value[1]:
+            raise ValueError("expected the value of black, then a larger one of white")
+        return value
 
     @model_validator(mode="after")
     def _complete(self) -> Self:

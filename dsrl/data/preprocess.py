@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +16,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from dsrl.data.description import DatasetDescription
-from dsrl.data.images import open_image, upright_rgb
+from dsrl.data.images import ImageReader, Picture, pixel_limit
+from dsrl.data.labels import read_label
 from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple
 from dsrl.data.pairing import Pair
 from dsrl.system.files import atomic_directory, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B")
-# Pillow scales grey values of 2 and 4 bits to 0..255 by these factors, which changes label ids.
-STRETCHED = {"L;2": 85, "L;4": 17}
 
 
 class Prepared(NamedTuple):
@@ -48,8 +45,9 @@ def preprocess(
 ) -> Manifest:
     """Pack one split into the folder `output`, which is replaced as a whole or left as it is.
 
-    Images are stored upright, as their EXIF orientation says. A split other than train and val may
-    be missing from `raw`; it then has no samples.
+    Images are stored upright, as their EXIF orientation says, unless only their pixels as they lie
+    have the size of the label. What the files do not settle is reported on stderr. A split other
+    than train and val may be missing from `raw`; it then has no samples.
 
     Args:
         raw: the folder of the unpacked archives.
@@ -61,16 +59,17 @@ def preprocess(
 
     Raises:
         FileNotFoundError: `raw` does not exist.
-        ValueError: an image or label is missing, damaged, of another size than its partner, or has
-            an unknown label value; one line names the file.
+        ValueError: an image or label is missing, damaged, of another size than its partner, or of a
+            kind that would be misread, or a label has an unknown value; one line names the file.
         OSError: `output` cannot be written.
     """
     raw = Path(raw)
     pairs = _find_pairs(description, raw, split)
-    prepare = partial(_prepare, description, raw, size, split != "train")
+    reader = ImageReader(description.value_range)
+    prepare = partial(_prepare, description, raw, size, split != "train", reader)
     samples = []
     values, train_ids = np.zeros((3, 256), np.int64), np.zeros(256, np.int64)
-    with atomic_directory(output) as folder:
+    with pixel_limit(description.max_pixels), atomic_directory(output) as folder:
         with _ArrayFiles(folder, _row_shapes(size, split)) as arrays:
             items = tqdm(_in_order(prepare, pairs, jobs), split, len(pairs), disable=None)
             for (name, image, label), item in zip(pairs, items, strict=True):
@@ -94,6 +93,7 @@ def preprocess(
             checksums={path.name: _sha256(path) for path in sorted(folder.iterdir())},
         )
         write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
+    reader.print_notes()
     return manifest
 
 
@@ -123,54 +123,62 @@ def _row_shapes(size: tuple[int, int], split: str) -> dict[str, tuple[int, ...]]
 
 
 def _prepare(
-    description: DatasetDescription, raw: Path, size: tuple[int, int], native: bool, pair: Pair
+    description: DatasetDescription,
+    raw: Path,
+    size: tuple[int, int],
+    native: bool,
+    reader: ImageReader,
+    pair: Pair,
 ) -> Prepared:
     """Decode and resize one image with its label."""
     _, image_path, label_path = pair
-    image, values = _read_image(raw / image_path), _read_label(raw / label_path)
-    if image.size != values.shape[::-1]:
-        raise ValueError(
-            f"{raw / label_path}: {values.shape[1]}x{values.shape[0]} pixels, but its image "
-            f"{raw / image_path} has {image.width}x{image.height}; both need the same size"
-        )
-    try:
-        native_label = description.to_train_ids(values)
-    except ValueError as error:
-        raise ValueError(f"{raw / label_path}: {error}") from None
+    image, native_label = _align(
+        reader.read(raw / image_path), read_label(raw / label_path, description, reader), reader
+    )
     height, width = size
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    label = np.asarray(
-        Image.fromarray(native_label).resize((width, height), Image.Resampling.NEAREST)
-    )
+    label = np.asarray(native_label.resize((width, height), Image.Resampling.NEAREST))
     rows = {"images.npy": np.asarray(image)[None], "labels.npy": label[None]}
     if native:
-        rows["native_labels.npy"] = native_label.ravel()
+        rows["native_labels.npy"] = np.asarray(native_label).ravel()
     return Prepared(
         rows,
-        native_label.shape,
+        (native_label.height, native_label.width),
         np.array(image.histogram(), np.int64).reshape(3, 256),
         np.bincount(label.ravel(), minlength=256),
     )
 
 
-def _read_image(path: Path) -> Image.Image:
-    with open_image(path) as image:
-        return upright_rgb(image)
+def _align(image: Picture, label: Picture, reader: ImageReader) -> tuple[Image.Image, Image.Image]:
+    """An image and its label, both upright or, where only that gives them the same size, one of
+    them as its pixels lie in its file.
 
-
-def _read_label(path: Path) -> NDArray[Any]:
-    """The values of a label file, integers (H, W)."""
-    with open_image(path) as image:
-        mode, raw_mode = image.mode, image.tile[0].args if image.tile else None
-        values = np.asarray(image)
-    if mode not in LABEL_MODES:
-        raise ValueError(
-            f"{path}: expected a label image with one channel of label ids (grey or palette), "
-            f"got mode {mode}"
-        )
-    if isinstance(raw_mode, str) and raw_mode in STRETCHED:
-        return values // STRETCHED[raw_mode]
-    return values.astype(np.uint8) if mode == "1" else values
+    Raises:
+        ValueError: their sizes differ either way.
+    """
+    if image.pixels.size == label.pixels.size:
+        for picture in (image, label) if image.orientation != label.orientation else ():
+            if picture.orientation != 1 and picture.size_in_file == picture.pixels.size:
+                reader.note(
+                    picture.path,
+                    "turned upright as EXIF says, as the other file of the pair is taken to be, "
+                    "which its size cannot tell; where that is wrong, remove the EXIF orientation",
+                )
+        return image.pixels, label.pixels
+    for picture, other in ((label, image), (image, label)):
+        if picture.size_in_file == other.pixels.size:
+            reader.note(
+                picture.path,
+                "taken as the pixels lie in the file, not upright as EXIF says, since the other "
+                "file of the pair has that size",
+            )
+            turned = picture.as_in_file()
+            return (turned, label.pixels) if picture is image else (image.pixels, turned)
+    (width, height), (image_width, image_height) = label.pixels.size, image.pixels.size
+    raise ValueError(
+        f"{label.path}: {width}x{height} pixels, but its image {image.path} has "
+        f"{image_width}x{image_height}; both need the same size"
+    )
 
 
 def _in_order(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[R]:

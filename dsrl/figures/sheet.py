@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from dsrl.data.images import ImageReader
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour
 from dsrl.inference.frames import list_frames
@@ -21,17 +22,20 @@ LINE = 22  # height of a line of the legend
 ENTRY = 240  # width of an entry of the legend
 
 
-def write_sheet(path: Path, predictor: Predictor, output: Path) -> None:
+def write_sheet(
+    path: Path, predictor: Predictor, output: Path, reader: ImageReader | None = None
+) -> None:
     """Predict one image, write the sheet to `output` as PNG, and show it if there is a display.
 
     Args:
         path: an image file; of an animation or a video, the first frame.
+        reader: reads the image, as in `list_frames`.
 
     Raises:
         OSError: a file cannot be read or written.
         ValueError: `path` is not an image.
     """
-    _, image = next(list_frames(path))
+    _, image = next(list_frames(path, reader))
     sheet = draw_sheet(image, predictor.predict(image), predictor.classes)
     with atomic_file(output) as temporary:
         sheet.save(temporary, "PNG")

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import ImageSequence
 
-from dsrl.data.images import is_clutter, is_image, open_image, to_rgb, upright_rgb
+from dsrl.data.images import ImageReader, is_clutter, is_image, open_image
 
 # Suffix -> FFmpeg's name of the format. FFmpeg would go by the content, and take a text file with
 # addresses in it for a playlist.
@@ -38,8 +38,11 @@ def files_in(folder: Path) -> list[Path]:
     return found
 
 
-def list_frames(path: Path) -> Iterator[Frame]:
+def list_frames(path: Path, reader: ImageReader | None = None) -> Iterator[Frame]:
     """The numbered frames of an animation or a video, or the only frame of another image file.
+
+    Args:
+        reader: reads the images; by default, one that knows no more than the files say.
 
     Yields:
         The number of the frame from 0, or None for a single image; and its upright pixels, as EXIF
@@ -51,17 +54,19 @@ def list_frames(path: Path) -> Iterator[Frame]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    yield from _video(path) if path.suffix.lower() in VIDEOS else _image(path)
+    yield from (
+        _video(path) if path.suffix.lower() in VIDEOS else _image(path, reader or ImageReader())
+    )
 
 
-def _image(path: Path) -> Iterator[Frame]:
+def _image(path: Path, reader: ImageReader) -> Iterator[Frame]:
     with open_image(path, f"videos are read from {', '.join(VIDEOS)}") as image:
         # In other formats, several frames are pages or previews.
         if image.format in ("GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1:
             for number, frame in enumerate(ImageSequence.Iterator(image)):
-                yield number, np.asarray(to_rgb(frame))
+                yield number, np.asarray(reader.decode(frame, path, animated=True).pixels)
         else:
-            yield None, np.asarray(upright_rgb(image))
+            yield None, np.asarray(reader.decode(image, path).pixels)
 
 
 def _video(path: Path) -> Iterator[Frame]:

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from dsrl.checkpoints.network import load_network
 from dsrl.data.dataset import PreparedSplit
+from dsrl.data.images import ImageReader
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour
 from dsrl.data.transforms import resize_labels
@@ -90,9 +91,14 @@ def images_of_split(data: Path, split: str) -> Iterator[NamedImage]:
         yield NamedImage(sample.name, image, sample.native_size)
 
 
-def images_of_files(paths: Sequence[Path]) -> Iterator[NamedImage]:
+def images_of_files(
+    paths: Sequence[Path], reader: ImageReader | None = None
+) -> Iterator[NamedImage]:
     """The images in files and folders; of an animation (GIF, WebP, APNG) or a video, all frames,
     numbered.
+
+    Args:
+        reader: reads the images, as in `list_frames`.
 
     Raises:
         OSError: a file does not exist or cannot be read.
@@ -100,7 +106,7 @@ def images_of_files(paths: Sequence[Path]) -> Iterator[NamedImage]:
     """
     for path in paths:
         for file in files_in(path) if path.is_dir() else [path]:
-            for number, image in list_frames(file):
+            for number, image in list_frames(file, reader):
                 name = file.stem if number is None else f"{file.stem}_{number:06d}"
                 yield NamedImage(name, image, (image.shape[0], image.shape[1]))
 

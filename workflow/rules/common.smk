@@ -114,9 +114,10 @@ def recipe_file(run, stage):
 
 
 def description_file(dataset):
-    """What a prepared data set depends on: patterns and labels."""
+    """What a prepared data set depends on: patterns, labels and the range of values."""
     _, description = DATASETS[dataset]
-    content = description.model_dump_json(include={"splits", "labels"})
+    keys = {"splits", "labels", "value_range"}
+    content = description.model_dump_json(include=keys, exclude_none=True)
     return settings_file("data", f"description_{dataset}", content)
 
 

@@ -88,6 +88,7 @@ COMMON = {
     **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--restart", "--set-aside"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--jobs", "--latency-runs", "--count", "--train-images"], COUNT),
+    "--max-pixels": COUNT,
     **dict.fromkeys(["--val-images", "--epochs", "--val-interval"], COUNT),
     **dict.fromkeys(["--checkpoint-interval", "--checkpoint-history"], COUNT),
     **dict.fromkeys(["--seed", "--demo-seed", "--early-stopping", "--num-workers"], FROM_ZERO),
@@ -119,6 +120,7 @@ COMMON = {
     "--width-scale": usage("0.3", "0", "nan", "x"),
     "--prepared-size": usage("1 1", "0 8", "8"),
     "--scale": usage("2 1", "0 1", "1", "1 nan", "1 inf"),
+    "--value-range": usage("0", "4095 0", "0 0", "0 nan", "0 inf", "black white", None),
     "--hue": usage("0.6", "-1", "nan", "x"),
 }
 # Those that mean something else in one command, and what has no dashes.

@@ -151,6 +151,10 @@ SPLITS = own()["splits"]
         ({"splits": SPLITS | {"val": {"image": "{_a}", "label": "{_a}"}}}, "placeholder"),
         ({"splits": SPLITS | {"val": {"image": "../{a}", "label": "{a}"}}}, "is not a path below"),
         ({"splits": SPLITS | {"val": {"image": "{a}", "label": "{b}"}}}, "only one of the"),
+        ({"value_range": [4095, 0]}, "value_range: expected the value of black, then a larger one"),
+        ({"value_range": [0, float("inf")]}, "value_range.1"),
+        ({"value_range": 4095}, "value_range"),
+        ({"max_pixels": 0}, "max_pixels"),
         ({"lables": []}, "unknown key 'lables'; did you mean 'labels'"),
     ],
 )
