@@ -9,6 +9,7 @@ import torch
 
 import dsrl
 from dsrl.checkpoints.network import LoadedNetwork, load_network
+from dsrl.checkpoints.weights import WeightsInfo
 from dsrl.config.settings import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
@@ -51,11 +52,7 @@ def benchmark(
     torch_device = set_up_device(device)
     loaded = load_network(weights, torch_device)
     prepared = PreparedSplit(data, split)
-    if [c.name for c in prepared.manifest.classes] != [c.name for c in loaded.info.classes]:
-        raise ValueError(
-            f"{weights}: trained on the classes of '{loaded.info.dataset}', which differ from "
-            f"those of {prepared.folder}"
-        )
+    _check_classes(loaded.info, prepared, weights)
     rows: list[Row] = []
     if len(prepared):
         scores = _score(loaded, prepared, torch_device)
@@ -76,6 +73,21 @@ def benchmark(
             }
         ]
     write_table([pd.DataFrame(rows)], output)
+
+
+def _check_classes(info: WeightsInfo, split: PreparedSplit, weights: Path) -> None:
+    """Raise ValueError if weights and data have different classes, with what differs."""
+    own, given = ([c.name for c in classes] for classes in (info.classes, split.manifest.classes))
+    if own != given:
+        what = f"{len(own)} there, {len(given)} here"
+        if len(own) == len(given):
+            what = next(
+                f"'{a}' there, '{b}' here" for a, b in zip(own, given, strict=True) if a != b
+            )
+        raise ValueError(
+            f"{weights}: trained on the classes of '{info.dataset}', which differ from those of "
+            f"{split.folder} ({what}); name data with the same classes with --data"
+        )
 
 
 def most_frequent_class(split: PreparedSplit) -> int:
