@@ -4,7 +4,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 SNAKEFILES := Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: help benchmark test slow lint format docs rulegraph clean
+.PHONY: help benchmark test slow lint format docs encoders rulegraph clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,6 +34,9 @@ format: .venv/installed ## rewrite the sources in the project's style
 
 docs: .venv/installed ## write config/README.md and the config's JSON schema
 	$(BIN)/python workflow/scripts/config_docs.py
+
+encoders: .venv/installed ## list the encoders of the installed timm; takes minutes
+	$(BIN)/python workflow/scripts/encoder_list.py
 
 rulegraph: .venv/installed ## draw docs/rulegraph.svg (needs graphviz)
 	$(BIN)/snakemake --cores 1 --rulegraph | dot -Grankdir=LR -Tsvg -o docs/rulegraph.svg

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dsrl import __version__
 from dsrl.cli import data, evaluation, gpus, inference, training, weights
 from dsrl.cli.options import Parser, UsageError
+from dsrl.system.gpus import keep_claim
 from dsrl.system.signals import Stopped
 
 
@@ -21,6 +22,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run a command line and exit."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
+    keep_claim()
     try:
         with _quiet_threads():
             arguments.run(arguments)

@@ -69,9 +69,10 @@ def add_train(commands: Any) -> None:
 
 
 def train(arguments: Arguments) -> None:
+    settings = settings_from(arguments)
+    # Not before: what is wrong with the settings is told at once.
     from dsrl.training.stage import train_stage
 
-    settings = settings_from(arguments)
     train_stage(
         settings.recipe(arguments.stage),
         settings.resources,

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from dsrl.config.encoders import check_encoder
 from dsrl.config.sections import (
     Augmentation,
     Benchmark,
@@ -109,6 +110,13 @@ class Settings(Strict):
     def _stages_override_training(self) -> Self:
         for stage in self.stages:
             self._training(stage)
+        return self
+
+    # Not in `Model`, so that a file is read whatever timm is installed.
+    @model_validator(mode="after")
+    def _encoder_exists(self) -> Self:
+        if self.model.network == "deeplabv3plus":
+            check_encoder(self.model.encoder, self.model.output_stride, self.model.pretrained)
         return self
 
     def _training(self, stage: Stage) -> Training:

@@ -58,11 +58,7 @@ def benchmark(
     if settings is not None:
         check_settings(loaded.info, settings, weights)
     prepared = PreparedSplit(data, split)
-    if [c.name for c in prepared.manifest.classes] != [c.name for c in loaded.info.classes]:
-        raise ValueError(
-            f"{weights}: trained on the classes of '{loaded.info.dataset}', which differ from "
-            f"those of {prepared.folder}"
-        )
+    _check_classes(loaded.info, prepared, weights)
     rows: list[Row] = []
     if len(prepared):
         scores = _score(loaded, prepared, torch_device)
@@ -97,6 +93,21 @@ def check_settings(info: WeightsInfo, settings: Settings, weights: Path) -> None
         raise ValueError(
             f"{weights}: was trained with other settings ({as_text(differing)}); remove the file "
             "to train again, or correct the settings"
+        )
+
+
+def _check_classes(info: WeightsInfo, split: PreparedSplit, weights: Path) -> None:
+    """Raise ValueError if weights and data have different classes, with what differs."""
+    own, given = ([c.name for c in classes] for classes in (info.classes, split.manifest.classes))
+    if own != given:
+        what = f"{len(own)} there, {len(given)} here"
+        if len(own) == len(given):
+            what = next(
+                f"'{a}' there, '{b}' here" for a, b in zip(own, given, strict=True) if a != b
+            )
+        raise ValueError(
+            f"{weights}: trained on the classes of '{info.dataset}', which differ from those of "
+            f"{split.folder} ({what}); name data with the same classes with --data"
         )
 
 

@@ -115,7 +115,7 @@ COMMON = {
     "--batch-size": [*usage("1", "many"), *failure("100")],
     "--momentum": usage("1", "-0.1", "nan", "x"),
     "--fa-stride": usage("7", "x"),
-    "--encoder": failure("resnet9000"),
+    "--encoder": usage("ResNet50", "resnet50.a1", "vit_base_patch16_224"),
     "--decoder-channels": usage("6", "0", "x"),
     "--width-scale": usage("0.3", "0", "nan", "x"),
     "--prepared-size": usage("1 1", "0 8", "8"),
