@@ -1,7 +1,11 @@
 """Archives are unpacked as a whole or not at all, and hostile ones are refused."""
 
+import bz2
+import gzip
 import hashlib
 import io
+import lzma
+import re
 import stat
 import struct
 import tarfile
@@ -25,6 +29,25 @@ def make(path, members, compression=zipfile.ZIP_DEFLATED):
         for name, content in members:
             archive.writestr(name, content)
     return path
+
+
+TARS = {"tar": "w", "tar.gz": "w:gz", "tgz": "w:gz", "tar.bz2": "w:bz2", "tar.xz": "w:xz"}
+
+
+def make_tar(path, members, mode="w"):
+    """A tar archive of (name or TarInfo, content)."""
+    with tarfile.open(path, mode) as archive:
+        for name, content in members:
+            info = name if isinstance(name, tarfile.TarInfo) else tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def tar_folder(name):
+    info = tarfile.TarInfo(name)
+    info.type = tarfile.DIRTYPE
+    return info, b""
 
 
 def tree(folder: Path) -> dict[str, bytes]:
@@ -59,26 +82,84 @@ def test_archives_are_merged_into_one_folder(tmp_path):
     }
 
 
-def test_an_older_tree_is_replaced_only_by_a_complete_one(tmp_path):
-    target = tmp_path / "out"
-    unpack([make(tmp_path / "old.zip", [("old", b"old")])], target)
+def test_only_a_folder_without_files_is_replaced(tmp_path):
+    archive = make(tmp_path / "new.zip", [("new", b"new")])
+    photos, empty = tmp_path / "photos", tmp_path / "empty"
+    for folder in (photos, empty):
+        folder.mkdir()
+    (photos / "holiday.jpg").write_bytes(b"holiday")
+    (empty / ".DS_Store").touch()
+    (tmp_path / "link").symlink_to(empty)
+    before = tree(tmp_path)
+    for output in (photos, tmp_path / "link"):
+        with pytest.raises(FileExistsError, match=f"{output} exists; choose another --output, or"):
+            unpack([archive], output)
+    assert tree(tmp_path) == before and (tmp_path / "link").is_symlink()
+    unpack([archive], empty)
+    assert tree(empty) == {"new": b"new"}
+
+
+def test_damage_found_late_leaves_nothing(tmp_path):
     broken = make(tmp_path / "new.zip", [("a", b"a"), ("b", b"0123456789")], zipfile.ZIP_STORED)
     broken.write_bytes(broken.read_bytes().replace(b"0123456789", b"0123456780"))
-    with pytest.raises(ValueError, match=r"new\.zip: its member 'b' cannot be .*CRC"):
-        unpack([broken], target)
-    assert tree(target) == {"old": b"old"}
-    unpack([make(tmp_path / "new.zip", [("new", b"new")])], target)
-    assert tree(target) == {"new": b"new"}
-    assert {path.name for path in tmp_path.iterdir()} == {"old.zip", "new.zip", "out"}
+    assert "its member 'b' cannot be extracted (Bad CRC-32" in refused(tmp_path, broken)
 
 
-OUTSIDE = ["../evil", "a/../../evil", "a/..", "/evil", "//evil", "..\\evil", "C:evil", "c:/evil"]
+@pytest.mark.parametrize("suffix", TARS)
+def test_tar_archives_give_the_same_as_zips(tmp_path, suffix):
+    members = [("./images/x y.png", b"x" * 3000), ("labels/x.png", b""), ("./.DS_Store", b"1")]
+    old = tarfile.TarInfo("old/")  # a folder as the tar of 1979 has it
+    old.type = tarfile.AREGTYPE
+    folders = [tar_folder("./"), tar_folder("./images"), tar_folder("empty"), (old, b"")]
+    one = make_tar(tmp_path / f"one.{suffix}", [*folders, *members], TARS[suffix])
+    other = make(tmp_path / "other.zip", [("more", b"more")])
+    unpack([one, other], tmp_path / "out")
+    assert tree(tmp_path / "out") == {
+        "images/x y.png": b"x" * 3000,
+        "labels/x.png": b"",
+        "more": b"more",
+    }
+    assert (tmp_path / "out/empty").is_dir() and (tmp_path / "out/old").is_dir()
+
+
+def test_the_content_counts_not_the_suffix(tmp_path):
+    tar = make_tar(tmp_path / "a.zip", [("x", b"x"), ("in.zip", CONTENT)])
+    assert zipfile.is_zipfile(tar), "a zip at the end of a tar looks like one"
+    unpack([tar], tmp_path / "out")
+    assert tree(tmp_path / "out") == {"x": b"x", "in.zip": CONTENT}
+    unpack([make(tmp_path / "b.tar", [("x", b"x")])], tmp_path / "other")
+    assert tree(tmp_path / "other") == {"x": b"x"}
+
+
+def test_backslashes_of_windows_are_folders(tmp_path):
+    names = ["images\\", "images\\train\\x.png", "labels\\x.png"]
+    for archive in (
+        make(tmp_path / "a.zip", [(name, b"x" * (name[-1] != "\\")) for name in names]),
+        make_tar(tmp_path / "a.tar", [(name, b"x") for name in names[1:]]),
+    ):
+        unpack([archive], tmp_path / archive.suffix)
+        assert tree(tmp_path / archive.suffix) == {"images/train/x.png": b"x", "labels/x.png": b"x"}
+    both = make(tmp_path / "b.zip", [("a/x", b"1"), ("a\\x", b"2")])
+    assert "'a/x' is there twice" in refused(tmp_path, both)
+
+
+OUTSIDE = ["../evil", "a/../../evil", "a/..", "/evil", "//evil", "C:evil", "c:/evil"]
+OUTSIDE += ["..\\evil", "a\\..\\..\\evil", "\\evil", "\\\\host\\evil", "C:\\evil", "../.DS_Store"]
 
 
 def test_paths_that_leave_the_target(tmp_path):
-    for name in [*OUTSIDE, "./", "../.DS_Store", "__MACOSX/../../evil"]:
-        path = make(tmp_path / "a.zip", [("good", b"x"), (name, b"evil")])
-        assert repr(name) in refused(tmp_path, path)
+    for name in [*OUTSIDE, "__MACOSX/../../evil"]:
+        for path in (
+            make(tmp_path / "a.zip", [("good", b"x"), (name, b"evil")]),
+            make_tar(tmp_path / "a.tgz", [("good", b"x"), (name, b"evil")], "w:gz"),
+        ):
+            told = refused(tmp_path, path)
+            assert f"{name!r} has a path that leads out of the target folder" in told
+            path.unlink()
+
+
+def test_a_file_without_a_name(tmp_path):
+    assert "'.' has no name" in refused(tmp_path, make(tmp_path / "a.zip", [(".", b"x")]))
 
 
 def test_links_and_devices(tmp_path):
@@ -88,6 +169,16 @@ def test_links_and_devices(tmp_path):
             info.external_attr = (kind | 0o777) << 16
             path = make(tmp_path / "a.zip", [(info, b"/etc/passwd"), ("link/passwd", b"evil")])
             assert f"{name!r} is a link or a device" in refused(tmp_path, path)
+
+
+def test_links_and_devices_in_tar_archives(tmp_path):
+    kinds = [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE, tarfile.FIFOTYPE]
+    for kind in kinds:
+        for target in ("/etc/passwd", "../x", "x"):
+            info = tarfile.TarInfo("link")
+            info.type, info.linkname = kind, target
+            path = make_tar(tmp_path / "a.tar", [("x", b"x"), (info, b""), ("link/y", b"evil")])
+            assert "'link' is a link or a device" in refused(tmp_path, path)
 
 
 def test_encrypted_members(tmp_path):
@@ -104,6 +195,8 @@ def test_encrypted_members(tmp_path):
 @pytest.mark.parametrize("again", ["a/x", "a//x", "./a/x"])
 def test_one_name_twice(tmp_path, again):
     one = make(tmp_path / "one.zip", [("a/x", b"1")])
+    twice = make_tar(tmp_path / "twice.tar", [("a/x", b"1"), (again, b"2")])
+    assert "'a/x' is there twice" in refused(tmp_path, twice)
     twice = make(tmp_path / "twice.zip", [("a/x", b"1"), (again, b"2")])
     other = make(tmp_path / "other.zip", [(again, b"2")])
     assert "'a/x'" in refused(tmp_path, twice)
@@ -122,9 +215,79 @@ def test_a_file_that_another_member_takes_for_a_folder(tmp_path):
 def test_truncated_archives(tmp_path):
     path = make(tmp_path / "a.zip", [(str(i), bytes(1000)) for i in range(20)])
     content = path.read_bytes()
-    for kept in (0.0, 0.3, 0.9, 0.999):
+    for kept in (0.3, 0.9, 0.999):
         path.write_bytes(content[: int(kept * len(content))])
-        assert "not a complete zip file" in refused(tmp_path, path)
+        assert "not complete (File is not a zip file); get it again" in refused(tmp_path, path)
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_truncated_tar_archives(tmp_path, suffix):
+    """Also where a member ends, which tarfile takes for the end of the archive."""
+    noise = [(str(i), hashlib.sha256(bytes([i])).digest() * 64) for i in range(9)]
+    path = make_tar(tmp_path / f"a.{suffix}", noise, TARS[suffix])
+    content = path.read_bytes()
+    cuts = [2 * 2560, 2 * 2560 + 512, 2 * 2560 + 700] if suffix == "tar" else [200, -9, -1]
+    for cut in cuts:
+        path.write_bytes(content[:cut])
+        assert re.search("not complete|cannot be extracted", refused(tmp_path, path)), cut
+
+
+@pytest.mark.parametrize("suffix", ["tar", "tar.gz", "tar.bz2", "tar.xz"])
+def test_damaged_tar_archives(tmp_path, suffix):
+    """A damaged header in the middle ends the archive for tarfile; a checksum comes at the end."""
+    noise = [(str(i), hashlib.sha256(bytes([i])).digest() * 64) for i in range(9)]
+    path = make_tar(tmp_path / f"a.{suffix}", noise, TARS[suffix])
+    content = bytearray(path.read_bytes())
+    place = {"tar": 2 * 2560 + 3, "tar.gz": -6}.get(suffix, len(content) // 2)
+    content[place] ^= 0xFF
+    path.write_bytes(content)
+    assert re.search("not complete|cannot be extracted", refused(tmp_path, path))
+
+
+PNG = b"\x89PNG\r\n\x1a\n" + bytes(1000)
+
+
+@pytest.mark.parametrize(
+    ("content", "what", "cure"),
+    [
+        (b"", "an empty file", "get it again"),
+        (bytes(2000), "not a zip or tar archive", "get it again"),
+        (PNG, "not a zip or tar archive", "get it again"),
+        (b'{"error": "not found"}', "not a zip or tar archive", "get it again"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(99), "a 7z archive", "with `folder:`"),
+        (b"Rar!\x1a\x07\x01\x00" + bytes(99), "a RAR archive", "with `folder:`"),
+        (b"\x28\xb5\x2f\xfd" + bytes(99), "compressed otherwise", "with `folder:`"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS", "git lfs pull"),
+        (b"\n<!DOCTYPE html><html>", "a web page", "logged in"),
+        (gzip.compress(PNG), "a compressed file with no tar archive in it", "as zip or tar"),
+        (bz2.compress(PNG), "a compressed file with no tar archive in it", "as zip or tar"),
+        (lzma.compress(PNG), "a compressed file with no tar archive in it", "as zip or tar"),
+        (gzip.compress(b""), "a compressed file with no tar archive in it", "as zip or tar"),
+        (gzip.compress(PNG)[:12], "not complete", "get it again"),
+        (b"\x1f\x8b\x08" + bytes(99), "not complete", "get it again"),
+        (b"BZh9" + bytes(99), "not complete", "get it again"),
+        (b"\xfd7zXZ\0" + bytes(99), "not complete", "get it again"),
+        (b"PK\x03\x04" + bytes(99), "not complete", "join its parts"),
+    ],
+)
+def test_what_is_no_archive_is_called_by_its_name(tmp_path, content, what, cure):
+    path = tmp_path / "a.zip"
+    path.write_bytes(content)
+    told = refused(tmp_path, path)
+    assert told.startswith(f"{path}: {what}") and cure in told
+
+
+def test_archives_without_files(tmp_path):
+    for path in (
+        make(tmp_path / "a.zip", [("images/", b""), (".DS_Store", b"1")]),
+        make_tar(tmp_path / "a.tar", [tar_folder("images")]),
+    ):
+        assert "contains no files" in refused(tmp_path, path)
+
+
+def test_a_folder_in_place_of_an_archive(tmp_path):
+    (tmp_path / "own").mkdir()
+    assert f"write `folder: {tmp_path / 'own'}`" in refused(tmp_path, tmp_path / "own")
 
 
 def test_damaged_compressed_data(tmp_path):
@@ -147,9 +310,24 @@ def test_bombs(tmp_path):
     """zipfile reads no more of a member than its claimed size, so the claim is what counts."""
     path = make(tmp_path / "a.zip", [("bomb", bytes(1000))])
     claim_size(path, 120 * 2**20)
-    assert "more than 100 times its own size" in refused(tmp_path, path)
+    assert "over 100 times its own size" in refused(tmp_path, path)
     claim_size(path, 10)
     assert "'bomb' cannot be extracted (Bad CRC-32" in refused(tmp_path, path)
+
+
+def test_tar_bombs(tmp_path, monkeypatch):
+    """They are refused once too much is claimed, before it is read; headers count too."""
+    monkeypatch.setattr(archives, "MAX_EXTRA", 2**20)
+    path = make_tar(tmp_path / "a.tar.gz", [("bomb", bytes(2**24))], "w:gz")
+    assert "over 100 times its own size" in refused(tmp_path, path)
+    path = make_tar(tmp_path / "b.tar.xz", [(str(i), b"") for i in range(5000)], "w:xz")
+    assert "over 100 times its own size" in refused(tmp_path, path)
+    info = tarfile.TarInfo("back")
+    info.size = -512
+    header = info.tobuf(tarfile.GNU_FORMAT)
+    path = tmp_path / "c.tar"
+    path.write_bytes(header + bytes(1024))
+    assert "not complete (negative size)" in refused(tmp_path, path)
 
 
 def test_too_little_disk_space(tmp_path, monkeypatch):
@@ -164,19 +342,27 @@ def test_unsupported_compression(tmp_path):
     assert "'x' is compressed by a method" in refused(tmp_path, path)
 
 
-def test_tar_files_are_not_accepted(tmp_path):
-    path = tmp_path / "a.tar"
-    with tarfile.open(path, "w") as archive:
-        archive.addfile(tarfile.TarInfo("../evil"))
-    assert "not a complete zip file" in refused(tmp_path, path)
+ADDED = [
+    *(".DS_Store", "__MACOSX/images/._x.png", "images/._x.png", "Icon\r", ".Trashes/x.png"),
+    *(
+        "images/Thumbs.db",
+        "THUMBS.DB",
+        "Desktop.ini",
+        "$RECYCLE.BIN/x.png",
+        "x.png:Zone.Identifier",
+    ),
+    *("System Volume Information/x", "@eaDir/x.png/SYNOPHOTO_THUMB_M.jpg", "#recycle/x.png"),
+    *(".ipynb_checkpoints/x.png", ".gitignore", "images/.directory", "lost+found/x"),
+]
+HIDDEN = {".frames/x.png": b"h", "images/.x.png": b"h", ".hidden": b"h"}
 
 
-def test_what_operating_systems_add_is_left_out(tmp_path):
-    added = [(".DS_Store", b"1"), ("__MACOSX/images/._x.png", b"1"), ("images/Thumbs.db", b"1")]
-    first = make(tmp_path / "a.zip", [("images/x.png", b"x"), *added])
-    second = make(tmp_path / "b.zip", [("labels/x.png", b"y"), *added])
+def test_what_programs_leave_is_left_out_and_hidden_data_is_not(tmp_path):
+    added = [(name, b"1") for name in ADDED]
+    first = make(tmp_path / "a.zip", [("images/x.png", b"x"), *added, *HIDDEN.items()])
+    second = make_tar(tmp_path / "b.tar", [("labels/x.png", b"y"), *added])
     unpack([first, second], tmp_path / "out")
-    assert tree(tmp_path / "out") == {"images/x.png": b"x", "labels/x.png": b"y"}
+    assert tree(tmp_path / "out") == {"images/x.png": b"x", "labels/x.png": b"y", **HIDDEN}
 
 
 def test_a_refused_archive_is_a_failure_of_one_line(tmp_path, monkeypatch):
@@ -195,7 +381,12 @@ def test_a_missing_archive(tmp_path):
 
 
 CONTENT = make(io.BytesIO(), [("a", b"a")]).getvalue()
+TAR = gzip.compress(b"".join([tarfile.TarInfo("a").tobuf(), bytes(1024)]))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+PAGES = {"/file": CONTENT, "/tar": TAR, "/page": b"<p>".ljust(len(CONTENT)), "/no": b""}
+PAGES |= {"/short": CONTENT[:-5], "/short.tgz": TAR[:-5]}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -203,13 +394,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.path == "/silent":
             time.sleep(0.5)
             return
-        length = len(CONTENT) + (10 if self.path == "/short" else 0)
+        page = PAGES[self.path]
         self.send_response(404 if self.path == "/no" else 200)
-        self.send_header("Content-Length", str(length))
+        self.send_header("Content-Length", str(len(page) + 10 * ("short" in self.path)))
         self.end_headers()
-        self.wfile.write(
-            {"/page": b"<p>".ljust(length), "/short": CONTENT[:-5]}.get(self.path, CONTENT)
-        )
+        self.wfile.write(page)
 
     def log_message(self, *_):
         pass
@@ -228,17 +417,18 @@ def server():
 def test_download(tmp_path, server):
     for number, sha256 in enumerate((SHA256, None)):
         download(Download(url=f"{server}/file", sha256=sha256), tmp_path / f"{number}" / "file.zip")
-    assert tree(tmp_path) == {"0/file.zip": CONTENT, "1/file.zip": CONTENT}
+    download(Download(url=f"{server}/tar"), tmp_path / "a.tgz")
+    assert tree(tmp_path) == {"0/file.zip": CONTENT, "1/file.zip": CONTENT, "a.tgz": TAR}
 
 
-def test_a_failed_download_says_what_to_do_and_keeps_the_old_file(tmp_path, server, monkeypatch):
+def test_a_failed_download_says_what_to_do_and_leaves_nothing(tmp_path, server, monkeypatch):
     monkeypatch.setattr(archives, "TIMEOUT", 0.2)
     path = tmp_path / "file.zip"
-    path.write_bytes(b"old")
     for page, sha256, reason in [
         ("/no", None, "404"),
-        ("/page", None, "not a zip file"),
-        ("/short", None, "incomplete"),
+        ("/page", None, "(a web page, not a zip or tar archive; "),
+        ("/short", None, "(not complete ("),
+        ("/short.tgz", None, "(not complete ("),
         ("/file", "0" * 64, f'expected "{"0" * 64}", got "{SHA256}"'),
         ("/silent", None, "timed out"),
     ]:
@@ -247,7 +437,15 @@ def test_a_failed_download_says_what_to_do_and_keeps_the_old_file(tmp_path, serv
         message = str(caught.value)
         assert f"could not download {server}{page} to {path}" in message and reason in message
         assert "by hand and put it there" in message and "\n" not in message
-        assert tree(tmp_path) == {"file.zip": b"old"}
+        assert not list(tmp_path.iterdir())
+
+
+def test_a_download_replaces_nothing(tmp_path, server):
+    path = tmp_path / "file.zip"
+    path.write_bytes(b"old")
+    with pytest.raises(FileExistsError, match=r"file\.zip exists; remove it to download it again"):
+        download(Download(url=f"{server}/file"), path)
+    assert tree(tmp_path) == {"file.zip": b"old"}
 
 
 def test_no_network(tmp_path):
