@@ -45,27 +45,33 @@ for archive, dataset in [
                 "dsrl download --dataset {params.dataset:q} {output:q} 2> {log:q}"
 
 
-rule unpack:
-    input:
-        archives,
-    output:
-        directory("data/raw/{dataset}"),
-    log:
-        "logs/unpack_{dataset}.log",
-    benchmark:
-        "logs/benchmarks/unpack_{dataset}.tsv"
-    resources:
-        mem_mb=1000,
-        runtime=reading_time,
-    params:
-        code=code_of("data"),
-    shell:
-        "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
+# Not for the data sets that are there already: Snakemake deletes what a rule is to make.
+if UNPACKED:
+
+    rule unpack:
+        input:
+            archives,
+        output:
+            directory("data/raw/{dataset}"),
+        log:
+            "logs/unpack_{dataset}.log",
+        benchmark:
+            "logs/benchmarks/unpack_{dataset}.tsv"
+        wildcard_constraints:
+            dataset="|".join(map(re.escape, UNPACKED)),
+        resources:
+            mem_mb=1000,
+            runtime=reading_time,
+        params:
+            code=code_of("data"),
+        shell:
+            "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
 
 
 rule preprocess:
     input:
-        raw="data/raw/{dataset}",
+        raw=raw,
+        list=list_file,
     output:
         manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",
         images="data/prepared/{dataset}-{height}x{width}/{split}/images.npy",
@@ -86,7 +92,7 @@ rule preprocess:
         output=subpath(output.manifest, ancestor=2),
         # Not for the shell: changed patterns or labels trigger a rerun.
         description=lambda wildcards: DATASETS[wildcards.dataset][1].model_dump_json(
-            include={"splits", "labels"}
+            include={"splits", "labels"}, exclude_none=True
         ),
         code=code_of("data"),
     shell:
