@@ -53,11 +53,12 @@ def download(arguments: Arguments) -> None:
     from dsrl.data.description import load_description
 
     description = load_description(arguments.dataset)
-    name = arguments.archive.name
-    if name not in description.downloads:
-        folder = arguments.archive.parent
-        raise ValueError(archives.missing_archive_message(description, name, folder))
-    archives.download(description.downloads[name], arguments.archive)
+    for name, source in description.downloads.items():
+        if f"/{arguments.archive.as_posix()}".endswith(f"/{name}"):
+            archives.download(source, arguments.archive)
+            return
+    folder, name = arguments.archive.parent, arguments.archive.name
+    raise ValueError(archives.missing_archive_message(description, name, folder))
 
 
 def add_unpack(commands: Any) -> None:

@@ -27,7 +27,11 @@ FOLDER = "unpack it yourself and name the folder with `folder:` in the descripti
 OTHERS = (
     (rb"7z\xbc\xaf\x27\x1c", "a 7z archive", FOLDER),
     (rb"Rar!\x1a\x07", "a RAR archive", FOLDER),
-    (rb"\x28\xb5\x2f\xfd|\x04\x22\x4d\x18|LZIP|\x1f[\x9d\xa0]", "compressed otherwise", FOLDER),
+    (
+        rb"\x28\xb5\x2f\xfd|\x04\x22\x4d\x18|LZIP|\x1f[\x9d\xa0]",
+        "compressed with zstd, LZ4 or such",
+        FOLDER,
+    ),
     (rb"version https://git-lfs", "a pointer of Git LFS, not the file", "run `git lfs pull`"),
     (rb"(\xef\xbb\xbf)?\s*<", "a web page", "download the file again, logged in if need be"),
     (rb"\Z", "an empty file", "get it again"),
@@ -82,7 +86,7 @@ class Zip(Archive):
 
     def members(self) -> Iterator[Member]:
         for info in self._file.infolist():
-            name = info.orig_filename  # as stored: zipfile cuts `filename` at a NUL
+            name = info.filename if "\0" not in info.orig_filename else info.orig_filename
             refusal = None
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
                 refusal = "is a link or a device, not a file"

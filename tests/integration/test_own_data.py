@@ -105,7 +105,7 @@ def test_what_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
     write(tmp_path, archives=["sub/own.tar"])
     assert told(tmp_path, *DATA).startswith("data/archives/sub/own.tar is missing")
     write(tmp_path, archives=None, folder="nowhere")
-    assert told(tmp_path, *DATA).startswith("nowhere, the folder of the data set 'own', does not")
+    assert told(tmp_path, *DATA).startswith("nowhere: no such folder; the data set 'own' should")
     write(tmp_path, lables=[])
     assert told(tmp_path, *DATA).startswith("own.yaml: unknown key 'lables'; did you mean 'labels'")
 
@@ -116,8 +116,12 @@ def test_a_folder_among_the_archives(tmp_path: Path) -> None:
     assert "write `folder: data/archives/own` in place of `archives:`" in told(tmp_path, *DATA)
 
 
-def test_a_link_to_nowhere(tmp_path: Path) -> None:
+def test_what_is_no_folder_is_kept(tmp_path: Path) -> None:
     write(tmp_path)
     (tmp_path / "data/raw").mkdir(parents=True)
-    (tmp_path / "data/raw/own").symlink_to("/nowhere")
-    assert told(tmp_path, *DATA).startswith("data/raw/own, the folder of the data set 'own', does")
+    (tmp_path / "data/archives").mkdir()
+    (tmp_path / "data/archives/own.zip").touch()
+    for make in (Path.touch, lambda path: path.symlink_to("/nowhere")):
+        make(tmp_path / "data/raw/own")
+        assert "data/raw/own: no such folder" in dry_run(tmp_path, *DATA, fails=True)
+        (tmp_path / "data/raw/own").unlink()

@@ -65,7 +65,7 @@ def is_given(dataset):
     """Whether the unpacked files of a data set are the user's, so that nothing may replace them: a
     `folder`, or what is in `data/raw` and was not made there, or cannot be made again."""
     raw = dataset.raw
-    if dataset.folder or raw.is_symlink():
+    if dataset.folder or raw.is_symlink() or raw.is_file():
         return True
     # Snakemake writes this file into each folder that a rule has made.
     made = (raw / ".snakemake_timestamp").exists() and not missing(dataset)
@@ -96,9 +96,7 @@ def raw(wildcards):
     """The folder with the unpacked files of a data set."""
     _, dataset = DATASETS[wildcards.dataset]
     if wildcards.dataset in GIVEN and not dataset.raw.is_dir():
-        stop(
-            f"{dataset.raw}, the folder of the data set '{dataset.name}', does not exist; correct it"
-        )
+        stop(f"{dataset.raw}: no such folder; the data set '{dataset.name}' should be there")
     return dataset.raw
 
 

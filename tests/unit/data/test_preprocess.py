@@ -247,35 +247,6 @@ def test_train_and_val_must_be_there(tmp_path, split):
         preprocess(describe(), tmp_path, "tset", SIZE, tmp_path / "out", 1)
 
 
-def test_only_the_same_split_is_replaced(tmp_path):
-    for split in ("train", "val"):
-        write_split(tmp_path / "raw", split, 2)
-    val, out = tmp_path / "out/val", tmp_path / "out"
-    preprocess(describe(), tmp_path / "raw", "val", SIZE, val, 1)
-    before = files(val)
-    (val / "manifest.json").write_text("{")  # damaged: the message says to prepare it again
-    (val / ".DS_Store").touch()
-    preprocess(describe(), tmp_path / "raw", "val", SIZE, val, 1)
-    assert files(val) == before
-    told = f"{val} contains the split 'val' of the data set 'own' at 6x8; choose another --output"
-    other = describe().model_copy(update={"name": "other"})
-    for arguments in (
-        (describe(), tmp_path / "raw", "train", SIZE),
-        (describe(), tmp_path / "raw", "val", (12, 16)),
-        (other, tmp_path / "raw", "val", SIZE),
-    ):
-        with pytest.raises(FileExistsError, match=told):
-            preprocess(*arguments, val, 1)
-    assert files(val) == before
-    for name, place in (("notes.txt", val), ("images.npy", out / "mine"), ("photo.jpg", out / "p")):
-        place.mkdir(exist_ok=True)
-        (place / name).write_text("mine")
-        before = files(place)
-        with pytest.raises(FileExistsError, match=f"{place} exists and is not a prepared split"):
-            preprocess(describe(), tmp_path / "raw", "val", SIZE, place, 1)
-        assert files(place) == before
-
-
 MEASURE = """
 import json, sys
 from pathlib import Path
