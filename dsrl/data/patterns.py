@@ -82,7 +82,7 @@ class FilePattern:
                     if similar != self.text:
                         return f"{text}; found {file}: did you mean '{similar}'?"
         example = next(filter(_is_image, files), files[0])
-        return f"{text}; found {len(files)} files, such as {example}"
+        return f"{text}; found only files such as {example}"
 
 
 def _compile(pattern: str) -> re.Pattern[str]:

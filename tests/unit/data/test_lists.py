@@ -111,6 +111,15 @@ def test_a_line_that_fits_several_images(raw):
     assert chosen(raw, "val/f00\ntrain_f00", **keys) == ["train_f00", "val_f00"]
 
 
+def test_the_longest_agreement_counts(tmp_path):
+    for city in ("bonn", "ulm"):
+        for kind in ("i", "l"):
+            (tmp_path / city / kind).mkdir(parents=True)
+            (tmp_path / city / kind / "x.png").touch()
+    keys = {"image": "{city}/i/{frame}.png", "label": "{city}/l/{frame}.png"}
+    assert chosen(tmp_path, "/data/bonn/i/x.png", **keys) == ["bonn_x"]
+
+
 def test_only_listed_images_need_a_label_and_other_labels_do_not_count(raw):
     (raw / "labels/train/f01.png").unlink()
     (raw / "labels/train/f03.png").touch()

@@ -8,6 +8,7 @@ import pytest
 
 from dsrl.data.description import load_description
 from dsrl.data.pairing import SplitPatterns
+from dsrl.data.patterns import _files_below
 
 
 def touch(root: Path, *files: str) -> Path:
@@ -197,9 +198,9 @@ def test_images_without_a_label_can_be_skipped(tmp_path, capsys):
         ("d/v/bonn/bonn_1.png", "v/{city}/{city}_{f}.png", "'d/v/{city}/{city}_{f}.png'?"),
         ("d/bonn/i/x.png", "{city}/i/x.png", "did you mean 'd/{city}/i/x.png'?"),
         ("d/i/a.jpg", "i/{frame}.*", "did you mean 'd/i/{frame}.*'?"),
-        ("d/i/x.jpg", "{city}/j/x.jpg", "found 2 files, such as d/i/x.jpg"),
-        ("pics/a.jpg", "i/{frame}.jpg", "found 2 files, such as pics/a.jpg"),
-        ("__MACOSX/i/a.jpg", "i/{frame}.jpg", "found 1 files, such as notes"),
+        ("d/i/x.jpg", "{city}/j/x.jpg", "found only files such as d/i/x.jpg"),
+        ("pics/a.jpg", "i/{frame}.jpg", "found only files such as pics/a.jpg"),
+        ("__MACOSX/i/a.jpg", "i/{frame}.jpg", "found only files such as notes"),
     ],
 )
 def test_a_pattern_that_matches_nothing(tmp_path, there, image, hint):
@@ -210,10 +211,16 @@ def test_a_pattern_that_matches_nothing(tmp_path, there, image, hint):
     assert told.startswith(f"{tmp_path}: no file matches '{image}'; ") and told.endswith(hint)
 
 
-def test_a_folder_without_files_and_links_in_a_circle(tmp_path):
-    (tmp_path / "i").symlink_to(tmp_path)
+def test_a_folder_without_files(tmp_path):
     patterns = SplitPatterns(image="i/{frame}.jpg", label="l/{frame}.png")
+    touch(tmp_path, "i/.DS_Store")
     assert patterns.no_match(tmp_path).endswith("the folder has no files")
+
+
+def test_links_in_a_circle_are_followed_once(tmp_path):
+    touch(tmp_path, "d/file")
+    (tmp_path / "d/again").symlink_to(tmp_path)
+    assert list(_files_below(tmp_path)) == [tmp_path / "d/file"]
 
 
 def test_labels_that_are_elsewhere(tmp_path):
