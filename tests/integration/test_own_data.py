@@ -7,7 +7,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from pipeline import dry_run, jobs, snakemake
+from pipeline import STAGE_1, dry_run, jobs, snakemake
 from raw_data import describe, write_split
 from shared import snapshot
 
@@ -79,7 +79,8 @@ def test_a_users_folder_is_not_changed_and_shared_images_are_warned_of(
     assert snapshot(streets) == before
     assert (tmp_path / "data/raw/own").readlink() == streets
     warning = "warning: 3 of the 3 images of 'val' are also in 'train'"
-    assert dry_run(tmp_path, *DATA).count(warning) == 1
+    for target in ([], ["--", STAGE_1]):
+        assert dry_run(tmp_path, *DATA, *target).count(warning) == 1
     logs = [path.read_text() for path in (tmp_path / "logs").glob("preprocess_*.log")]
     assert sum(log.count(warning) for log in logs) >= 1
 
