@@ -126,7 +126,9 @@ def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[
             f"data set '{description.name}' has no split '{split}'; choose from {known}"
         )
     if not raw.is_dir():
-        raise FileNotFoundError(f"{raw} does not exist; unpack the archives with `dsrl unpack`")
+        raise FileNotFoundError(
+            f"{raw} does not exist; unpack the archives with `dsrl unpack`, or correct --raw"
+        )
     patterns = description.splits[split]
     pairs = patterns.pairs(raw)
     if not pairs and split in ("train", "val"):
