@@ -41,8 +41,10 @@ encoders: .venv/installed ## list the encoders of the installed timm; takes minu
 rulegraph: .venv/installed ## draw docs/rulegraph.svg (needs graphviz)
 	$(BIN)/snakemake --cores 1 --rulegraph | dot -Grankdir=LR -Tsvg -o docs/rulegraph.svg
 
-clean: ## remove the environment, caches and prepared data; keep archives and results
-	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/raw data/prepared
+# Of data/raw, only what the pipeline has unpacked; there Snakemake leaves a time stamp.
+clean: ## remove the environment, caches and prepared data; keep archives, own data and results
+	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/prepared
+	test ! -d data/raw || find data/raw -mindepth 2 -maxdepth 2 -name .snakemake_timestamp -execdir sh -c 'rm -r "$$PWD"' \;
 
 # venv and pip only install uv; uv then installs the lock, four times faster than pip. All of it is
 # compiled to bytecode here: where PYTHONDONTWRITEBYTECODE is set, as in many images and CI systems,

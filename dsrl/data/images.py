@@ -1,5 +1,6 @@
 """Image files: which files are images, and how one is opened, for data sets and predictions."""
 
+import fnmatch
 import re
 import struct
 import sys
@@ -18,8 +19,27 @@ from dsrl.data.depth import UnsuitableImageError, ValueRange, read_header, to_8_
 # What Pillow raises for a damaged image file.
 DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError)
 
-# What macOS and Windows add to folders and archives; hidden files need no name here.
-CLUTTER = {"__macosx", "thumbs.db", "desktop.ini"}
+# What programs leave in folders of images, whatever the case of letters. Other hidden files and
+# folders may be data.
+CLUTTER = (
+    *(
+        "._*",
+        ".DS_Store",
+        ".AppleDouble",
+        ".LSOverride",
+        ".localized",
+        "Icon\r",
+        "__MACOSX",
+    ),  # macOS
+    *(".Spotlight-V100", ".Trashes", ".fseventsd", ".TemporaryItems", ".apdisk"),
+    *("Thumbs.db*", "ehthumbs*.db", "desktop.ini", "*:Zone.Identifier"),  # Windows
+    *("$RECYCLE.BIN", "RECYCLER", "System Volume Information"),
+    *(".directory", ".Trash-*", "lost+found", ".nfs*", ".fuse_hidden*", ".thumbnails", ".nomedia"),
+    *("@eaDir", "#recycle", "@Recycle", ".@__thumb"),
+    # Jupyter, Python, version control, editors
+    *(".ipynb_checkpoints", "__pycache__", ".git*", ".svn", ".hg*", ".idea", ".vscode"),
+)
+IS_CLUTTER = re.compile("|".join(map(fnmatch.translate, CLUTTER)), re.IGNORECASE)
 
 # EXIF orientations that exchange height and width, and what turns an upright image back.
 TURN_BACK = {
@@ -31,8 +51,8 @@ TURN_BACK = {
 
 
 def is_clutter(path: PurePath) -> bool:
-    """Whether a path below a data folder is not data: hidden, or added by the operating system."""
-    return any(part.startswith(".") or part.lower() in CLUTTER for part in path.parts)
+    """Whether a path below a data folder is, or is in, what programs have left there."""
+    return any(IS_CLUTTER.fullmatch(part) for part in path.parts)
 
 
 def is_image(path: PurePath) -> bool:

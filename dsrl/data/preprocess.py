@@ -4,9 +4,9 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
 from typing import NamedTuple, Self, TypeVar
 
@@ -16,9 +16,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from dsrl.data.description import DatasetDescription
-from dsrl.data.images import ImageReader, Picture, pixel_limit
+from dsrl.data.images import ImageReader, Picture, is_clutter, pixel_limit
 from dsrl.data.labels import read_label
-from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple
+from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple, read_manifest
 from dsrl.data.pairing import Pair
 from dsrl.system.files import atomic_directory, write_text
 
@@ -45,6 +45,8 @@ def preprocess(
 ) -> Manifest:
     """Pack one split into the folder `output`, which is replaced as a whole or left as it is.
 
+    It is replaced only if it is empty, or the same split of the same data set at the same size.
+
     Images are stored upright, as their EXIF orientation says, unless only their pixels as they lie
     have the size of the label. What the files do not settle is reported on stderr. A split other
     than train and val may be missing from `raw`; it then has no samples.
@@ -58,12 +60,14 @@ def preprocess(
         The manifest, as written to `output`.
 
     Raises:
+        FileExistsError: `output` is something else.
         FileNotFoundError: `raw` does not exist.
         ValueError: an image or label is missing, damaged, of another size than its partner, or of a
             kind that would be misread, or a label has an unknown value; one line names the file.
         OSError: `output` cannot be written.
     """
-    raw = Path(raw)
+    raw, output = Path(raw), Path(output)
+    _check_replaceable(output, description.name, split, size)
     pairs = _find_pairs(description, raw, split)
     reader = ImageReader(description.value_range)
     prepare = partial(_prepare, description, raw, size, split != "train", reader)
@@ -97,6 +101,24 @@ def preprocess(
     return manifest
 
 
+def _check_replaceable(folder: Path, dataset: str, split: str, size: tuple[int, int]) -> None:
+    """Raises FileExistsError if `folder` has files that preparing this split does not make anew."""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    found = {name for name in found if not is_clutter(PurePath(name))}
+    cure = "choose another --output, or remove it"
+    arrays = set(_row_shapes(size, "val"))
+    if found and (MANIFEST_NAME not in found or found - arrays - {MANIFEST_NAME}):
+        raise FileExistsError(f"{folder} exists and is not a prepared split; {cure}")
+    with suppress(FileNotFoundError, ValueError):  # nothing, or damaged, to be prepared again
+        there = read_manifest(folder)
+        if (there.dataset, there.split, there.size) != (dataset, split, size):
+            height, width = there.size
+            raise FileExistsError(
+                f"{folder} contains the split '{there.split}' of the data set '{there.dataset}' "
+                f"at {height}x{width}; {cure}"
+            )
+
+
 def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[Pair]:
     if split not in description.splits:
         known = ", ".join(description.splits)
@@ -104,14 +126,13 @@ def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[
             f"data set '{description.name}' has no split '{split}'; choose from {known}"
         )
     if not raw.is_dir():
-        raise FileNotFoundError(f"{raw} does not exist; unpack the archives with `dsrl unpack`")
+        raise FileNotFoundError(
+            f"{raw} does not exist; unpack the archives with `dsrl unpack`, or correct --raw"
+        )
     patterns = description.splits[split]
     pairs = patterns.pairs(raw)
     if not pairs and split in ("train", "val"):
-        raise ValueError(
-            f"{raw}: no file matches '{patterns.image}', the pattern of the split '{split}'; "
-            "unpack the archives again or correct the pattern"
-        )
+        raise ValueError(patterns.no_match(raw))
     return pairs
 
 

@@ -55,6 +55,15 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     return target
 
 
+def test_changed_data_is_made_again_in_the_same_place(copy: Path) -> None:
+    """The commands refuse to replace what is there; Snakemake removes what it has made itself."""
+    target = copy / "data/prepared/demo-64x128/val/manifest.json"
+    before = target.read_bytes()
+    output = snakemake(copy, "--config", "demo_seed=1", "--", str(target.relative_to(copy)))
+    assert jobs(output) == {"demo_data": 1, "unpack": 1, "preprocess": 1}
+    assert target.read_bytes() != before
+
+
 def same_weights(folder: Path, other: Path, stage: int) -> bool:
     found, expected = (load_weights(weights_path(place, stage)).layers for place in (folder, other))
     return all(torch.equal(found[name], layer) for name, layer in expected.items())

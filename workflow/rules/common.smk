@@ -4,14 +4,20 @@ import hashlib
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 from dsrl.config.settings import STAGES, read_runs
 from dsrl.data.archives import missing_archive_message
 from dsrl.data.description import load_description
+from dsrl.data.images import is_clutter
+from dsrl.data.manifest import overlap, read_manifest
+
+stop = sys.exit  # with one line; Snakemake would print an exception with its place in the rules
 
 try:
     RUNS = read_runs(config, file=next(reversed(workflow.overwrite_configfiles), None))
@@ -25,7 +31,7 @@ try:
             )
         DATASETS[description.name] = (source, description)
 except (OSError, ValueError) as error:
-    raise WorkflowError(str(error)) from None
+    stop(str(error))
 
 NAMES = {source: name for name, (source, _) in DATASETS.items()}
 EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
@@ -47,17 +53,71 @@ wildcard_constraints:
     width=r"\d+",
 
 
+def missing(dataset):
+    """The archives of a data set that are not there, and that nothing draws or downloads."""
+    made = dataset.archives if dataset.name == "demo" else dataset.downloads
+    return [
+        archive
+        for archive in dataset.archives
+        if archive not in made and not Path("data/archives", archive).is_file()
+    ]
+
+
+def is_given(dataset):
+    """Whether the unpacked files of a data set are the user's, so that nothing may replace them: a
+    `folder`, or what is in `data/raw` and was not made there, or cannot be made again."""
+    raw = dataset.raw
+    if dataset.folder or raw.is_symlink() or raw.is_file():
+        return True
+    # Snakemake writes this file into each folder that a rule has made.
+    made = (raw / ".snakemake_timestamp").exists() and not missing(dataset)
+    found = raw.iterdir() if raw.is_dir() else ()
+    return not made and any(not is_clutter(Path(path.name)) for path in found)
+
+
+GIVEN = {name for name, (_, dataset) in DATASETS.items() if is_given(dataset)}
+UNPACKED = DATASETS.keys() - GIVEN
+
+for dataset in [DATASETS[name][1] for name in GIVEN if workflow.is_main_process]:
+    if dataset.archives and not missing(dataset):
+        logger.warning(
+            f"{dataset.raw} was not made by this workflow and is used as it is; remove it to unpack "
+            + ", ".join(dataset.archives)
+        )
+
+
 def archives(wildcards):
     """The archives of a data set. Those that cannot be drawn or downloaded must exist."""
     _, dataset = DATASETS[wildcards.dataset]
-    paths = [f"data/archives/{archive}" for archive in dataset.archives]
-    for path in paths:
-        made = dataset.name == "demo" or Path(path).name in dataset.downloads
-        if not made and not Path(path).exists():
-            raise WorkflowError(
-                missing_archive_message(dataset, Path(path).name, Path("data/archives"))
-            )
-    return paths
+    for archive in missing(dataset):
+        stop(missing_archive_message(dataset, archive, Path("data/archives")))
+    return [f"data/archives/{archive}" for archive in dataset.archives]
+
+
+def raw(wildcards):
+    """The folder with the unpacked files of a data set."""
+    _, dataset = DATASETS[wildcards.dataset]
+    if wildcards.dataset in GIVEN and not dataset.raw.is_dir():
+        stop(f"{dataset.raw}: no such folder; the data set '{dataset.name}' should be there")
+    return dataset.raw
+
+
+def list_file(wildcards):
+    """The file that lists the samples of a split, where it does not come from an archive."""
+    _, dataset = DATASETS[wildcards.dataset]
+    patterns = dataset.splits.get(wildcards.split)
+    path = patterns and patterns.list_file(dataset.raw)
+    unpacked = path and wildcards.dataset in UNPACKED and dataset.raw in path.parents
+    return path if path and path.is_file() and not unpacked else []
+
+
+@cache
+def warn_of_overlap(first, second):
+    """Warn once if two prepared splits have images in common."""
+    if first != second and Path(first).exists() and Path(second).exists():
+        splits = [read_manifest(Path(manifest).parent) for manifest in (first, second)]
+        if warning := overlap(*splits):
+            logger.warning(f"{Path(second).parent}: {warning}")
 
 
 def prepared(split, file="manifest.json"):

@@ -46,27 +46,33 @@ for archive, dataset in [
                 "dsrl download --dataset {params.dataset:q} {output:q} 2> {log:q}"
 
 
-rule unpack:
-    input:
-        archives,
-    output:
-        directory("data/raw/{dataset}"),
-    log:
-        "logs/unpack_{dataset}.log",
-    benchmark:
-        "logs/benchmarks/unpack_{dataset}.tsv"
-    resources:
-        mem_mb=1000,
-        runtime=reading_time,
-    params:
-        code=code_of("data"),
-    shell:
-        "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
+# Not for the data sets that are there already: Snakemake deletes what a rule is to make.
+if UNPACKED:
+
+    rule unpack:
+        input:
+            archives,
+        output:
+            directory("data/raw/{dataset}"),
+        log:
+            "logs/unpack_{dataset}.log",
+        benchmark:
+            "logs/benchmarks/unpack_{dataset}.tsv"
+        wildcard_constraints:
+            dataset="|".join(map(re.escape, UNPACKED)),
+        resources:
+            mem_mb=1000,
+            runtime=reading_time,
+        params:
+            code=code_of("data"),
+        shell:
+            "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
 
 
 rule preprocess:
     input:
-        raw="data/raw/{dataset}",
+        raw=raw,
+        list=list_file,
         settings=lambda wildcards: description_file(wildcards.dataset),
     output:
         manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",

