@@ -42,7 +42,7 @@ def test_experiments_share_what_they_can(tmp_path: Path) -> None:
     """Archives and raw images once, prepared ones once for each size."""
     found = names(dry_run(tmp_path, config=write_config(tmp_path / "config.yaml")))
     assert found == {
-        "demo_data": 1, "unpack": 1, "preprocess": 2, "preprocess_train": 2,
+        "settings": 14, "demo_data": 1, "unpack": 1, "preprocess": 2, "preprocess_train": 2,
         "train": 12, "prune": 4, "benchmark": 12, "table": 2, "results": 1, "sweep": 1,
         "classes": 2, "examples": 4, "curves": 4, "all": 1,
     }  # fmt: skip
@@ -70,7 +70,7 @@ def test_another_seed_trains_that_one_only(experiments: Path, tmp_path: Path) ->
     config = write_config(tmp_path / "config.yaml", seeds=[0, 1, 2])
     found = names(dry_run(experiments, config=config))
     assert found == {
-        "train": 6, "prune": 2, "benchmark": 6, "examples": 2, "curves": 2,
+        "settings": 6, "train": 6, "prune": 2, "benchmark": 6, "examples": 2, "curves": 2,
         "table": 2, "results": 1, "sweep": 1, "classes": 2, "all": 1,
     }  # fmt: skip
 

@@ -13,7 +13,7 @@ from shared import snapshot
 
 PREPARED = [f"data/prepared/own-64x128/{split}/manifest.json" for split in ("train", "val")]
 DATA = ("--config", "dataset=own.yaml")
-ONCE = {"preprocess": 1, "preprocess_train": 1}
+ONCE = {"settings": 1, "preprocess": 1, "preprocess_train": 1}
 
 
 def write(place: Path, /, **changes: object) -> None:

@@ -50,4 +50,6 @@ def test_everything_is_made_from_nothing(tmp_path: Path) -> None:
     once = ["demo_data", "unpack", "preprocess", "preprocess_train", "prune", "table", "results"]
     once += ["classes", "examples", "curves", "all"]
     stages = [f"{rule} {stage}" for rule in ("train", "benchmark") for stage in (1, 2, 3)]
-    assert jobs(dry_run(tmp_path)) == dict.fromkeys([*once, *stages], 1)
+    # Those of the drawing, of the data set, and of each stage.
+    expected = dict.fromkeys([*once, *stages], 1) | {"settings": 5}
+    assert jobs(dry_run(tmp_path)) == expected

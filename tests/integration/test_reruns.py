@@ -60,7 +60,7 @@ def test_changed_data_is_made_again_in_the_same_place(copy: Path) -> None:
     target = copy / "data/prepared/demo-64x128/val/manifest.json"
     before = target.read_bytes()
     output = snakemake(copy, "--config", "demo_seed=1", "--", str(target.relative_to(copy)))
-    assert jobs(output) == {"demo_data": 1, "unpack": 1, "preprocess": 1}
+    assert jobs(output) == {"settings": 1, "demo_data": 1, "unpack": 1, "preprocess": 1}
     assert target.read_bytes() != before
 
 

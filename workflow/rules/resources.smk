@@ -11,12 +11,10 @@ ON_CPU = HARDWARE.device == "cpu"
 # Jobs go to a cluster if --jobs is given without --cores, which a dry run then sets to 1;
 # `remote_exec` marks such a job. There the scheduler assigns GPUs and cores; elsewhere Snakemake and
 # `dsrl with-gpus` do.
-GIVEN = workflow.resource_settings
-NO_CORES = GIVEN.cores is None or (workflow.output_settings.dryrun and GIVEN.cores == 1)
-ON_CLUSTER = workflow.remote_exec or (GIVEN.nodes is not None and NO_CORES)
-CORES = GIVEN.cores is None or (workflow.output_settings.dryrun and GIVEN.cores == 1)
-ON_CLUSTER = workflow.remote_exec or (GIVEN.nodes is not None and NO_CORES)
-CORES = 8 if ON_CLUSTER else GIVEN.cores or 1
+LIMITS = workflow.resource_settings
+NO_CORES = LIMITS.cores is None or (workflow.output_settings.dryrun and LIMITS.cores == 1)
+ON_CLUSTER = workflow.remote_exec or (LIMITS.nodes is not None and NO_CORES)
+CORES = 8 if ON_CLUSTER else LIMITS.cores or 1
 LOCAL_GPUS = [] if ON_CLUSTER or ON_CPU else visible_gpus()
 
 # Without a limit, Snakemake treats `gpu` as unlimited.
@@ -25,7 +23,7 @@ if LOCAL_GPUS and "gpu" not in workflow.global_resources:
 
 if not ON_CLUSTER:
     usable = workflow.global_resources["gpu"].value if LOCAL_GPUS else 0
-    hint = "" if GIVEN.nodes is None else "; on a cluster, leave out --cores"
+    hint = "" if LIMITS.nodes is None else "; on a cluster, leave out --cores"
     if HARDWARE.gpus_per_job > max(usable, 1):
         raise WorkflowError(
             f"gpus_per_job is {HARDWARE.gpus_per_job}; GPUs available: {usable}{hint}"
