@@ -26,7 +26,7 @@ def add_commands(commands: Any) -> None:
 
 def add_demo_data(commands: Any) -> None:
     parser = add_command(commands, "demo-data", demo_data, "draw a street-scene data set")
-    parser.add_argument("--output", type=Path, default=Path("data/archives/demo"), help="folder")
+    parser.add_output("--output", folder=True, default=Path("data/archives/demo"), help="folder")
     add_config(parser)
     add_settings(parser, Demo)
 
@@ -43,7 +43,7 @@ def demo_data(arguments: Arguments) -> None:
 def add_download(commands: Any) -> None:
     parser = add_command(commands, "download", download, "download an archive of a data set")
     add_dataset(parser)
-    parser.add_argument("archive", type=Path, help="file to write, named as in the description")
+    parser.add_output("archive", help="file to write, named as in the description")
 
 
 def download(arguments: Arguments) -> None:
@@ -60,8 +60,8 @@ def download(arguments: Arguments) -> None:
 
 def add_unpack(commands: Any) -> None:
     parser = add_command(commands, "unpack", unpack, "extract archives into one folder")
-    parser.add_argument("archives", type=Path, nargs="+", metavar="ARCHIVE", help="zip file")
-    parser.add_argument("--output", type=Path, required=True, help="folder; replaced as a whole")
+    parser.add_input("archives", nargs="+", metavar="ARCHIVE", help="zip file")
+    parser.add_output("--output", folder=True, required=True, help="folder; replaced as a whole")
 
 
 def unpack(arguments: Arguments) -> None:
@@ -75,7 +75,7 @@ def add_preprocess(commands: Any) -> None:
         commands, "preprocess", preprocess, "pair, check, resize and pack one split of a data set"
     )
     add_dataset(parser)
-    parser.add_argument("--raw", type=Path, required=True, help="folder written by `dsrl unpack`")
+    parser.add_input("--raw", required=True, help="folder written by `dsrl unpack`")
     parser.add_argument("--dataset-split", default="train", help="train, val or test")
     parser.add_argument(
         "--size",
@@ -85,8 +85,8 @@ def add_preprocess(commands: Any) -> None:
         metavar=("H", "W"),
         help="height and width of the stored images, in pixels",
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder of the prepared data set"
+    parser.add_output(
+        "--output", folder=True, required=True, help="folder of the prepared data set"
     )
     add_jobs(parser)
 
@@ -94,13 +94,17 @@ def add_preprocess(commands: Any) -> None:
 def preprocess(arguments: Arguments) -> None:
     from dsrl.data import preprocess
     from dsrl.data.description import load_description
+    from dsrl.data.manifest import MANIFEST_NAME
 
     split = arguments.dataset_split
+    output = arguments.output / split
+    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).exists():
+        raise ValueError(f"{output}: exists and is not a prepared split; choose another --output")
     preprocess.preprocess(
         load_description(arguments.dataset),
         arguments.raw,
         split,
         tuple(arguments.size),
-        arguments.output / split,
+        output,
         arguments.jobs,
     )

@@ -15,6 +15,7 @@ from dsrl.cli.options import (
 )
 from dsrl.config.sections import Augmentation, Data, Loss, Model, Resources, Training
 from dsrl.config.settings import STAGES, Settings
+from dsrl.system.files import check_output, check_replaced
 
 # torchrun tells `dsrl` about these.
 WORKFLOW_ONLY = ("gpus_per_job", "nodes")
@@ -30,15 +31,14 @@ def add_train(commands: Any) -> None:
     parser = add_command(commands, "train", train, "train one stage")
     parser.add_argument("--stage", type=int, choices=STAGES, required=True, help="stage to train")
     add_data(parser, "settings")
-    parser.add_argument(
+    parser.add_input(
         "--init-weights",
-        type=Path,
         metavar="FILE",
         help="initial weights: final weights of the stage before (default for stages 2 and 3: "
         "those beside --output), or a model zoo's state dict of the encoder",
     )
-    parser.add_argument(
-        "--output", type=Path, help="folder of the stage (default: weights/stage<K>)"
+    parser.add_output(
+        "--output", folder=True, help="folder of the stage (default: weights/stage<K>)"
     )
     add_config(parser)
     parser.add_argument("--seed", type=int, help="seed of weights, data order and augmentation")
@@ -52,11 +52,14 @@ def train(arguments: Arguments) -> None:
     from dsrl.training.stage import train_stage
 
     settings = settings_from(arguments)
+    output = arguments.output or Path(f"weights/stage{arguments.stage}")
+    check_output(output / "final.weights")
+    check_replaced(output / "checkpoints")
     train_stage(
         settings.recipe(arguments.stage),
         settings.resources,
         data_of_settings(arguments, settings),
-        arguments.output or Path(f"weights/stage{arguments.stage}"),
+        output,
         arguments.init_weights,
         experiment_id=settings.experiment_id,
         description=settings.description,
@@ -71,13 +74,13 @@ def add_resume_train(commands: Any) -> None:
         "resume a training from a checkpoint, with its settings",
     )
     parser.add_argument(
-        "--checkpoint",
+        "--checkpoint",  # of the training's own files
         type=Path,
         required=True,
         metavar="FILE",
         help="file in the folder `checkpoints` of the stage's folder, where the training goes on",
     )
-    parser.add_argument("--data", type=Path, help="prepared data set, if it was moved")
+    parser.add_input("--data", help="prepared data set, if it was moved")
     add_settings(parser, Resources, leave_out=WORKFLOW_ONLY, default="as in the checkpoint")
 
 
