@@ -1,5 +1,6 @@
 """Commands that apply a network: test, predict, export."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from dsrl.cli.options import (
     data_of_weights,
     file_named,
 )
+from dsrl.system.files import keep_inputs, sha256
 
 
 def add_commands(commands: Any) -> None:
@@ -25,11 +27,9 @@ def add_commands(commands: Any) -> None:
 
 def add_test(commands: Any) -> None:
     parser = add_command(commands, "test", test, "predict one image and show the result")
-    parser.add_argument(
-        "--image-file", type=Path, required=True, metavar="FILE", help="image of any size"
-    )
+    parser.add_input("--image-file", required=True, metavar="FILE", help="image of any size")
     add_weights(parser)
-    parser.add_argument(
+    parser.add_output(
         "--output",
         type=file_named(".png"),
         help="image file to write (default: outputs/<name of the image>.png)",
@@ -51,9 +51,8 @@ def add_predict(commands: Any) -> None:
     parser = add_command(
         commands, "predict", predict, "write predictions for images or for a prepared split"
     )
-    parser.add_argument(
+    parser.add_input(
         "images",
-        type=Path,
         nargs="*",
         metavar="IMAGE",
         help="images, folders of images, animations (GIF, WebP, APNG) or videos (MP4, AVI, MOV, "
@@ -62,7 +61,7 @@ def add_predict(commands: Any) -> None:
     add_weights(parser)
     add_data(parser, "weights")
     add_split(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_output("--output", folder=True, required=True, help="folder to write to")
     parser.add_argument(
         "--format",
         choices=("color", "train-ids", "cityscapes"),
@@ -70,26 +69,33 @@ def add_predict(commands: Any) -> None:
         help="contents of the files; cityscapes: label ids in <name>_pred.png, as the Cityscapes "
         "evaluation reads them (default: %(default)s)",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that were not made from the same images, weights and format",
+    )
     add_device(parser)
 
 
 def predict(arguments: Arguments) -> None:
-    from dsrl.inference.predictor import (
-        Predictor,
-        images_of_files,
-        images_of_split,
-        write_predictions,
-    )
+    from dsrl.inference.plan import Source, Target, plan, sources_of_files, sources_of_split
+    from dsrl.inference.predictor import Predictor, write_predictions
 
     if arguments.images and arguments.data is not None:
         raise UsageError("give either images or --data")
-    predictor = Predictor(arguments.weights, arguments.device)
+    sources: Sequence[Source]
     if arguments.images:
-        images = images_of_files(arguments.images)
+        sources = sources_of_files(arguments.images)
     else:
         data = data_of_weights(arguments, arguments.weights)
-        images = images_of_split(data, arguments.dataset_split)
-    write_predictions(predictor, images, arguments.output, arguments.format)
+        sources = sources_of_split(data, arguments.dataset_split)
+    target = Target(
+        arguments.output, arguments.format, sha256(arguments.weights), arguments.overwrite
+    )
+    with keep_inputs(source.path for source in sources):
+        needed = plan(sources, target)
+        predictor = Predictor(arguments.weights, arguments.device)
+        write_predictions(predictor, needed, target, done=len(sources) - len(needed))
 
 
 def add_export(commands: Any) -> None:
@@ -97,7 +103,7 @@ def add_export(commands: Any) -> None:
         commands, "export", export, "export the inference network to a .pt2 file of torch.export"
     )
     add_weights(parser)
-    parser.add_argument("--output", type=Path, required=True, help=".pt2 file to write")
+    parser.add_output("--output", required=True, help=".pt2 file to write")
 
 
 def export(arguments: Arguments) -> None:
@@ -107,6 +113,4 @@ def export(arguments: Arguments) -> None:
 
 
 def add_weights(parser: Parser) -> None:
-    parser.add_argument(
-        "--weights", type=Path, required=True, help="weights or a checkpoint of any stage"
-    )
+    parser.add_input("--weights", required=True, help="weights or a checkpoint of any stage")

@@ -20,11 +20,6 @@ def is_clutter(path: PurePath) -> bool:
     return any(part.startswith(".") or part.lower() in CLUTTER for part in path.parts)
 
 
-def is_image(path: PurePath) -> bool:
-    """Whether the suffix is one of an image format that Pillow knows."""
-    return path.suffix.lower() in Image.registered_extensions()
-
-
 @contextmanager
 def open_image(path: Path, cure: str = "get the file again") -> Iterator[ImageFile.ImageFile]:
     """Open an image file, whatever its suffix.

@@ -85,7 +85,7 @@ CONFIG = [
     *failure("text", "absent", "data", "bytes"),
 ]
 COMMON = {
-    **dict.fromkeys(["--debug", "--json", "--add", "--yes"], FLAG),
+    **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--overwrite"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--jobs", "--latency-runs", "--count", "--train-images"], COUNT),
     **dict.fromkeys(["--val-images", "--epochs", "--val-interval"], COUNT),

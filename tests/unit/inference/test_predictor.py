@@ -13,7 +13,7 @@ from dsrl.cli.main import main
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.transforms import resize_labels
-from dsrl.inference.predictor import Predictor, encode, images_of_files, write_predictions
+from dsrl.inference.predictor import Predictor, encode
 
 
 @pytest.fixture(scope="module")
@@ -99,18 +99,3 @@ def test_files_folders_and_animations(weights, tmp_path):
         assert (image.mode, image.size) == ("RGB", (30, 20))
     with Image.open(output / "video_000002.png") as image:
         assert (image.mode, image.size) == ("RGB", (24, 16))
-
-
-def test_nothing_is_written_for_a_damaged_file(predictor, tmp_path):
-    (tmp_path / "a.mp4").write_bytes(b"text")
-    with pytest.raises(ValueError, match=r"a\.mp4: "):
-        images = images_of_files([tmp_path / "a.mp4"])
-        write_predictions(predictor, images, tmp_path / "out", "color")
-    assert not (tmp_path / "out").exists()
-
-
-def test_two_images_of_one_name_are_refused(predictor, tmp_path):
-    for name in ("a.png", "a.bmp"):
-        Image.new("RGB", (8, 8)).save(tmp_path / name)
-    with pytest.raises(ValueError, match=r"out/a\.png: two images have this output file"):
-        write_predictions(predictor, images_of_files([tmp_path]), tmp_path / "out", "color")
