@@ -55,8 +55,8 @@ def add_predict(commands: Any) -> None:
         "images",
         nargs="*",
         metavar="IMAGE",
-        help="images, folders of images, animations (GIF, WebP, APNG) or videos (MP4, AVI, MOV, "
-        "MKV, WebM), which are predicted frame by frame; without any, a prepared split",
+        help="images, folders of images, animations (GIF, WebP, APNG, AVIF) or videos (MP4, AVI, "
+        "MOV, MKV, WebM), which are predicted frame by frame; without any, a prepared split",
     )
     add_weights(parser)
     add_data(parser, "weights")

@@ -200,14 +200,14 @@ def plan(sources: Sequence[Source], target: Target) -> list[Source]:
     _check_names(sources, target)
     needed, taken = list[Source](), list[ValueError]()
     for source in tqdm(sources, "check", unit="image", disable=None, leave=False):
+        missing = source.is_animated  # as the number of its frames is not known
         for number in _frames_there(source, target) if source.is_animated else [None]:
             check_output(target.path(source.name, number))
             try:
-                if target.needs(source, number) and not source.is_animated:
-                    needed.append(source)
+                missing |= target.needs(source, number)
             except ValueError as error:
                 taken.append(error)
-        if source.is_animated:
+        if missing:
             needed.append(source)
     if taken:
         more = f" ({len(taken)} such files)" if len(taken) > 1 else ""
@@ -221,11 +221,7 @@ def _check_names(sources: Sequence[Source], target: Target) -> None:
     for source in sources:
         path = target.path(source.name, 0 if source.is_animated else None)
         other = files.setdefault(path, source)
-        if (
-            other is source
-            and not source.is_animated
-            and (match := NUMBERED.fullmatch(source.name))
-        ):
+        if other is source and (match := NUMBERED.fullmatch(source.name)):
             other = animated.get(match[1], source)
         _check_same(other, source, path)
     for path, source in files.items():

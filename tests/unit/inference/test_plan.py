@@ -187,6 +187,9 @@ def test_a_video_continues_at_the_frame_that_is_missing(predict, monkeypatch):
     Path("out/v_000003.png").unlink()
     assert predict("v.mp4", "--output", "out")[1] == "out: kept predictions that were there: 4\n"
     assert pictures("out") == expected
+    shutil.copy("out/v_000001.png", "out/v_000003.png")
+    code, err = predict("v.mp4", "--output", "out")
+    assert code == 1 and "out/v_000003.png: exists" in err and "such files" not in err
     code, err = predict("v.mp4", "--output", "out", weights=1)
     assert code == 1 and "out/v_000000.png: exists" in err and "(5 such files)" in err
     make_video("v.mp4", 6)  # another one
