@@ -85,7 +85,8 @@ def check_output(path: Path, folder: bool = False) -> None:
         if not place.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "", str(place))
         if not os.access(place, os.W_OK | os.X_OK):
-            raise PermissionError(errno.EACCES, "", str(place))
+            read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            raise OSError(errno.EROFS if read_only else errno.EACCES, "", str(place))
 
 
 def check_replaced(folder: Path) -> None:
