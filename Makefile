@@ -4,7 +4,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 SNAKEFILES := Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: help benchmark test slow lint format docs rulegraph clean
+.PHONY: help benchmark test slow lint format docs encoders rulegraph clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,11 +35,16 @@ format: .venv/installed ## rewrite the sources in the project's style
 docs: .venv/installed ## write config/README.md and the config's JSON schema
 	$(BIN)/python workflow/scripts/config_docs.py
 
+encoders: .venv/installed ## list the encoders of the installed timm; takes minutes
+	$(BIN)/python workflow/scripts/encoder_list.py
+
 rulegraph: .venv/installed ## draw docs/rulegraph.svg (needs graphviz)
 	$(BIN)/snakemake --cores 1 --rulegraph | dot -Grankdir=LR -Tsvg -o docs/rulegraph.svg
 
-clean: ## remove the environment, caches and prepared data; keep archives and results
-	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/raw data/prepared
+# Of data/raw, only what the pipeline has unpacked; there Snakemake leaves a time stamp.
+clean: ## remove the environment, caches and prepared data; keep archives, own data and results
+	rm -rf .venv .snakemake .mypy_cache .pytest_cache .ruff_cache data/prepared
+	test ! -d data/raw || find data/raw -mindepth 2 -maxdepth 2 -name .snakemake_timestamp -execdir sh -c 'rm -r "$$PWD"' \;
 
 # venv and pip only install uv; uv then installs the lock, four times faster than pip. All of it is
 # compiled to bytecode here: where PYTHONDONTWRITEBYTECODE is set, as in many images and CI systems,

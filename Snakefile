@@ -18,6 +18,7 @@ container: "docker/dsrl.sif"
 
 include: "workflow/rules/common.smk"
 include: "workflow/rules/code.smk"
+include: "workflow/rules/settings.smk"
 include: "workflow/rules/resources.smk"
 include: "workflow/rules/data.smk"
 include: "workflow/rules/train.smk"

@@ -1,16 +1,16 @@
 """`.checkpoint` files: everything that a killed training needs to go on, bit for bit.
 
 They lie in `<stage folder>/checkpoints/`: `epoch<N>.checkpoint` at the end of an epoch, and
-`epoch<N>-step<S>.checkpoint` where SIGTERM stopped a training S steps later. A file `latest` names
-the one to resume from. It is removed when the stage's final weights are written: a finished
-training has nothing to resume, and when it is run again it starts from the beginning.
+`epoch<N>-step<S>.checkpoint` where SIGTERM stopped a training S steps later. The last one of a
+finished training stays, so that the training can be made longer.
 """
 
 import random
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from dsrl.config.sections import Resources
 from dsrl.config.settings import Recipe
 from dsrl.config.strict import Strict, parse
 from dsrl.data.manifest import ClassInfo, Triple
-from dsrl.system.files import write_text
 
 
 class Source(Strict):
@@ -42,19 +41,29 @@ class Checksums(Strict):
 
 
 class RunInfo(Strict):
-    """What a training is; its recipe and checksums identify it."""
+    """What a training is; see `provenance` for what identifies it."""
 
     recipe: Recipe
     resources: Resources
     checksums: Checksums
     data: Source
+    code: str = ""  # fingerprint of the code, if the workflow tracks it
+    earlier_epochs: tuple[int, ...] = ()  # lengths that it had before it was made longer
     experiment_id: str = ""
     description: str = ""
 
-    def is_same_training(self, other: "RunInfo") -> bool:
-        """Whether both give the same weights. Settings that the stage does not use may differ."""
-        identity = {"recipe", "checksums"}
-        return self.model_dump(include=identity) == other.model_dump(include=identity)
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What the weights depend on, as plain values. Trainings in which it is the same give the
+        same weights; see `provenance.differences`."""
+        keys = {"recipe", "checksums", "code", "earlier_epochs"}
+        return self.model_dump(mode="json", include=keys)
+
+    def going_on_from(self, before: Self) -> Self:
+        """This run as the continuation of `before`, which may have been planned shorter."""
+        planned = before.recipe.training.epochs
+        longer = (planned,) if planned != self.recipe.training.epochs else ()
+        return self.model_copy(update={"earlier_epochs": (*before.earlier_epochs, *longer)})
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,8 @@ class Checkpoint:
     Attributes:
         run: the run that it belongs to.
         progress: `epoch` (finished epochs), `step` (finished steps of the next one), `sums` (of
-            their losses; float32 (processes, losses)), `best` (epoch, scores and layers of the best
-            validation, or None) and `history` (a row per finished epoch).
+            their losses, over all processes; see `TrainingState`), `best` (epoch, scores and layers
+            of the best validation, or None) and `history` (a row per finished epoch).
         network, optimizer: state dicts.
         random: states of the generators; see `random_states`.
         path: of the file, if it was loaded from one.
@@ -79,6 +88,7 @@ class Checkpoint:
     path: Path | None = None
 
 
+NAME = re.compile(r"epoch(\d+)(?:-step(\d+))?\.checkpoint")
 STATE = ("progress", "network", "optimizer", "random")  # entries beside RunInfo's
 
 
@@ -111,7 +121,6 @@ class CheckpointFolder:
     def __init__(self, folder: Path, history: int = 1):
         self.folder = Path(folder)
         self.history = history
-        self._latest = self.folder / "latest"
 
     def save(self, checkpoint: Checkpoint) -> None:
         """Write a checkpoint, then remove the oldest ones."""
@@ -119,43 +128,19 @@ class CheckpointFolder:
         path = self.folder / f"epoch{epoch}{f'-step{step}' if step else ''}.checkpoint"
         state = {name: getattr(checkpoint, name) for name in STATE}
         save(path, "checkpoint", {**checkpoint.run.model_dump(mode="json"), **state})
-        write_text(self._latest, path.name + "\n")
-        for old in sorted(self._files(), key=_age)[: -self.history]:
+        for old in self.files()[: -self.history]:
             old.unlink()
 
     @property
     def latest(self) -> Path | None:
         """The checkpoint to resume from, if there is one."""
-        if not self._latest.is_file():
-            return None
-        path = self.folder / self._latest.read_text(encoding="utf-8").strip()
-        return path if path.is_file() else None
+        return next(reversed(self.files()), None)
 
-    def load_latest(self, run: RunInfo) -> Checkpoint | None:
-        """The checkpoint to resume from; None if there is none of the same training as `run`."""
-        if self.latest is None:
-            return None
-        checkpoint = load_checkpoint(self.latest)
-        return checkpoint if run.is_same_training(checkpoint.run) else None
-
-    def clear(self) -> None:
-        """Remove the checkpoints, which belong to another training than the one that starts."""
-        self.finish()
-        for path in self._files():
-            path.unlink()
-
-    def finish(self) -> None:
-        """Mark that there is nothing to resume."""
-        self._latest.unlink(missing_ok=True)
-
-    def _files(self) -> list[Path]:
-        return list(self.folder.glob("epoch*.checkpoint"))
-
-
-def _age(path: Path) -> int:
-    """By time, not by epoch: a training that was resumed from an old checkpoint has later ones of
-    its former course beside it."""
-    return path.stat().st_mtime_ns
+    def files(self) -> list[Path]:
+        """All checkpoints, the latest last."""
+        found = {path: NAME.fullmatch(path.name) for path in self.folder.glob("epoch*.checkpoint")}
+        positions = {path: (int(m[1]), int(m[2] or 0)) for path, m in found.items() if m}
+        return sorted(positions, key=positions.__getitem__)
 
 
 def random_states() -> dict[str, Any]:

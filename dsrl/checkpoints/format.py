@@ -13,7 +13,7 @@ import torch
 from dsrl.system.files import ZIP_DAMAGE, atomic_file
 
 # What this version writes, by kind of file. It reads these and no others.
-FORMATS = {"weights": 1, "checkpoint": 2}
+FORMATS = {"weights": 1, "checkpoint": 3}
 
 
 def load_any(path: Path) -> dict[str, Any]:

@@ -75,5 +75,5 @@ def compare_layers(
         if shape != needed:
             raise ValueError(
                 f"{source}: layer '{name}' has shape {shape}, the network needs {needed}; "
-                "the encoder, other `model` settings or the number of classes differ"
+                "the file's `model` settings or number of classes are not those of its layers"
             )

@@ -2,30 +2,43 @@
 
 from pathlib import Path
 
+from dsrl.checkpoints.stage_folder import SET_ASIDE
+from dsrl.system import lock
+
 PATTERNS = (
     "*.weights",
     "*.checkpoint",
     "*.checkpoint.bak",
     "*.weights.bak",
-    "checkpoints/latest",
     "history.csv",
     "tensorboard/events.out.tfevents.*",
+    lock.NAME,
     ".*.weights.*.tmp",
     ".*.checkpoint.*.tmp",
     ".history.csv.*.tmp",
 )
 
 
-def find(folder: Path) -> list[Path]:
+def find(folder: Path, set_aside: bool = False) -> list[Path]:
     """The files below `folder` that training writes; links are not followed.
+
+    Args:
+        set_aside: only those of trainings that were set aside.
 
     Raises:
         NotADirectoryError: it is not a folder.
+        OSError: a training is at work there.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder")
     found = {path for pattern in PATTERNS for path in folder.rglob(pattern)}
-    return sorted(path for path in found if path.is_file() and not path.is_symlink())
+    files = sorted(path for path in found if path.is_file() and not path.is_symlink())
+    if set_aside:
+        files = [p for p in files if any(map(SET_ASIDE.fullmatch, p.relative_to(folder).parts))]
+    for path in files:
+        if path.name == lock.NAME and lock.is_locked(path.parent):
+            raise OSError(f"{path.parent}: a training is at work there; stop it first")
+    return files
 
 
 def remove(folder: Path, files: list[Path]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import AllowInfNan
+from pydantic import AllowInfNan, Field
 from torch import Tensor
 
 from dsrl.checkpoints.checkpoint import RunInfo, checkpoint_in
@@ -33,6 +33,7 @@ class WeightsInfo(Strict):
     input_size: Size
     epoch: int
     scores: dict[str, Annotated[float, AllowInfNan(True)]]
+    provenance: Mapping[str, Any] = Field({}, description="RunInfo's; none in earlier versions")
     experiment_id: str = ""
     description: str = ""
 
@@ -50,6 +51,7 @@ class WeightsInfo(Strict):
             input_size=run.recipe.input_size,
             epoch=epoch,
             scores=dict(scores),
+            provenance=run.provenance,
             experiment_id=run.experiment_id,
             description=run.description,
         )

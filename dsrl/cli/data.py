@@ -1,5 +1,7 @@
 """Commands that prepare data: demo-data, download, unpack, preprocess."""
 
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -51,17 +53,18 @@ def download(arguments: Arguments) -> None:
     from dsrl.data.description import load_description
 
     description = load_description(arguments.dataset)
-    name = arguments.archive.name
-    if name not in description.downloads:
-        folder = arguments.archive.parent
-        raise ValueError(archives.missing_archive_message(description, name, folder))
-    archives.download(description.downloads[name], arguments.archive)
+    for name, source in description.downloads.items():
+        if f"/{arguments.archive.as_posix()}".endswith(f"/{name}"):
+            archives.download(source, arguments.archive)
+            return
+    folder, name = arguments.archive.parent, arguments.archive.name
+    raise ValueError(archives.missing_archive_message(description, name, folder))
 
 
 def add_unpack(commands: Any) -> None:
     parser = add_command(commands, "unpack", unpack, "extract archives into one folder")
-    parser.add_input("archives", nargs="+", metavar="ARCHIVE", help="zip file")
-    parser.add_output("--output", folder=True, required=True, help="folder; replaced as a whole")
+    parser.add_input("archives", nargs="+", metavar="ARCHIVE", help="zip or tar file")
+    parser.add_output("--output", folder=True, required=True, help="new folder")
 
 
 def unpack(arguments: Arguments) -> None:
@@ -75,7 +78,11 @@ def add_preprocess(commands: Any) -> None:
         commands, "preprocess", preprocess, "pair, check, resize and pack one split of a data set"
     )
     add_dataset(parser)
-    parser.add_input("--raw", required=True, help="folder written by `dsrl unpack`")
+    parser.add_input(
+        "--raw",
+        help="folder with the unpacked files (default: the `folder` of the description, or "
+        "data/raw/<data set>)",
+    )
     parser.add_argument("--dataset-split", default="train", help="train, val or test")
     parser.add_argument(
         "--size",
@@ -94,17 +101,22 @@ def add_preprocess(commands: Any) -> None:
 def preprocess(arguments: Arguments) -> None:
     from dsrl.data import preprocess
     from dsrl.data.description import load_description
-    from dsrl.data.manifest import MANIFEST_NAME
+    from dsrl.data.manifest import overlap, read_manifest
 
-    split = arguments.dataset_split
-    output = arguments.output / split
-    if output.is_dir() and any(output.iterdir()) and not (output / MANIFEST_NAME).exists():
-        raise ValueError(f"{output}: exists and is not a prepared split; choose another --output")
-    preprocess.preprocess(
-        load_description(arguments.dataset),
-        arguments.raw,
+    description, split = load_description(arguments.dataset), arguments.dataset_split
+    manifest = preprocess.preprocess(
+        description,
+        arguments.raw or description.raw,
         split,
         tuple(arguments.size),
-        output,
+        arguments.output / split,
         arguments.jobs,
     )
+    order = list(description.splits)
+    for name in order:
+        if name == split:
+            continue
+        with suppress(OSError, ValueError):  # not prepared yet, or damaged
+            both = [manifest, read_manifest(arguments.output / name)]
+            if warning := overlap(*sorted(both, key=lambda each: order.index(each.split))):
+                print(f"dsrl preprocess: {warning}", file=sys.stderr)

@@ -15,6 +15,7 @@ from dsrl.cli.options import (
     file_named,
     whole_number,
 )
+from dsrl.config.settings import read_settings
 
 
 def add_commands(commands: Any) -> None:
@@ -38,6 +39,12 @@ def add_benchmark(commands: Any) -> None:
     )
     parser.add_argument("--experiment", default="", help="experiment of the table row")
     parser.add_argument("--seed", type=int, help="seed of the table row")
+    parser.add_input(
+        "--recipe",
+        type=str,
+        metavar="FILE",
+        help="config; weights that were trained with other settings are refused",
+    )
     add_device(parser)
 
 
@@ -53,6 +60,7 @@ def benchmark(arguments: Arguments) -> None:
         latency_runs=arguments.latency_runs,
         experiment=arguments.experiment,
         seed=arguments.seed,
+        settings=None if arguments.recipe is None else read_settings(arguments.recipe),
     )
     print(arguments.output.read_text(encoding="utf-8"), end="")
 

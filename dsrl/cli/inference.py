@@ -1,8 +1,9 @@
 """Commands that apply a network: test, predict, export."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dsrl.cli.options import (
     Arguments,
@@ -14,8 +15,13 @@ from dsrl.cli.options import (
     add_split,
     data_of_weights,
     file_named,
+    finite_number,
+    whole_number,
 )
 from dsrl.system.files import keep_inputs, sha256
+
+if TYPE_CHECKING:
+    from dsrl.data.images import ImageReader
 
 
 def add_commands(commands: Any) -> None:
@@ -29,6 +35,7 @@ def add_test(commands: Any) -> None:
     parser = add_command(commands, "test", test, "predict one image and show the result")
     parser.add_input("--image-file", required=True, metavar="FILE", help="image of any size")
     add_weights(parser)
+    add_reading(parser)
     parser.add_output(
         "--output",
         type=file_named(".png"),
@@ -43,7 +50,8 @@ def test(arguments: Arguments) -> None:
 
     image = arguments.image_file
     output = arguments.output or Path("outputs", f"{image.stem}.png")
-    write_sheet(image, Predictor(arguments.weights, arguments.device), output)
+    with reader_of(arguments) as reader:
+        write_sheet(image, Predictor(arguments.weights, arguments.device), output, reader)
     print(output)
 
 
@@ -59,6 +67,7 @@ def add_predict(commands: Any) -> None:
         "MOV, MKV, WebM), which are predicted frame by frame; without any, a prepared split",
     )
     add_weights(parser)
+    add_reading(parser)
     add_data(parser, "weights")
     add_split(parser)
     parser.add_output("--output", folder=True, required=True, help="folder to write to")
@@ -84,18 +93,21 @@ def predict(arguments: Arguments) -> None:
     if arguments.images and arguments.data is not None:
         raise UsageError("give either images or --data")
     sources: Sequence[Source]
-    if arguments.images:
-        sources = sources_of_files(arguments.images)
-    else:
-        data = data_of_weights(arguments, arguments.weights)
-        sources = sources_of_split(data, arguments.dataset_split)
-    target = Target(
-        arguments.output, arguments.format, sha256(arguments.weights), arguments.overwrite
-    )
-    with keep_inputs(source.path for source in sources):
-        needed = plan(sources, target)
-        predictor = Predictor(arguments.weights, arguments.device)
-        write_predictions(predictor, needed, target, done=len(sources) - len(needed))
+    with reader_of(arguments) as reader:
+        if arguments.images:
+            sources = sources_of_files(arguments.images, reader)
+        else:
+            data = data_of_weights(arguments, arguments.weights)
+            sources = sources_of_split(data, arguments.dataset_split)
+        target = Target(
+            arguments.output, arguments.format, sha256(arguments.weights), arguments.overwrite
+        )
+        with keep_inputs(source.path for source in sources):
+            needed = plan(sources, target)
+            predictor = Predictor(arguments.weights, arguments.device)
+            failed = write_predictions(predictor, needed, target, done=len(sources) - len(needed))
+    if failed:
+        raise ValueError(f"{failed} of {len(needed)} images could not be predicted; see above")
 
 
 def add_export(commands: Any) -> None:
@@ -114,3 +126,34 @@ def export(arguments: Arguments) -> None:
 
 def add_weights(parser: Parser) -> None:
     parser.add_input("--weights", required=True, help="weights or a checkpoint of any stage")
+
+
+def add_reading(parser: Parser) -> None:
+    parser.add_argument(
+        "--value-range",
+        type=finite_number,
+        nargs=2,
+        metavar=("BLACK", "WHITE"),
+        help="values of black and white in images of more than 8 bits per channel, such as 0 4095 "
+        "(default: as the file says)",
+    )
+    parser.add_argument(
+        "--max-pixels",
+        type=whole_number,
+        metavar="N",
+        help="pixels that an image may have (default: as many as Pillow allows, about 179 million)",
+    )
+
+
+@contextmanager
+def reader_of(arguments: Arguments) -> Iterator["ImageReader"]:
+    """What reads images as the options say, and in the end reports on them."""
+    from dsrl.data.images import ImageReader, pixel_limit
+
+    black, white = arguments.value_range or (0, 1)
+    if black >= white:
+        raise UsageError(f"argument --value-range: {black:g} is not below {white:g}")
+    reader = ImageReader(arguments.value_range and (black, white))
+    with pixel_limit(arguments.max_pixels):
+        yield reader
+    reader.print_notes()  # an error is one line, without them

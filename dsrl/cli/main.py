@@ -16,6 +16,7 @@ from dsrl import __version__
 from dsrl.cli import data, evaluation, gpus, inference, training, weights
 from dsrl.cli.options import Parser, UsageError
 from dsrl.system.files import check_output, keep_inputs
+from dsrl.system.gpus import keep_claim
 from dsrl.system.signals import Stopped
 
 
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> None:
     """Run a command line and exit."""
     parser = build_parser()
     arguments = parser.parse_args(argv)
+    keep_claim()
     try:
         with _quiet_threads(), keep_inputs(arguments.parser.inputs(arguments)):
             for path, folder in arguments.parser.outputs(arguments):

@@ -1,6 +1,7 @@
 """Options that commands share, those that stand for settings, and the parser."""
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -151,6 +152,17 @@ def whole_number(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer >= 1, got {text!r}")
     return int(text)
+
+
+def finite_number(text: str) -> float:
+    """A number other than infinity and NaN, for argparse."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return number
 
 
 def file_named(suffix: str) -> Callable[[str], Path]:

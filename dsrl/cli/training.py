@@ -12,10 +12,10 @@ from dsrl.cli.options import (
     data_of_settings,
     override,
     settings_from,
+    whole_number,
 )
 from dsrl.config.sections import Augmentation, Data, Loss, Model, Resources, Training
 from dsrl.config.settings import STAGES, Settings
-from dsrl.system.files import check_output, check_replaced
 
 # torchrun tells `dsrl` about these.
 WORKFLOW_ONLY = ("gpus_per_job", "nodes")
@@ -40,6 +40,25 @@ def add_train(commands: Any) -> None:
     parser.add_output(
         "--output", folder=True, help="folder of the stage (default: weights/stage<K>)"
     )
+    earlier = parser.add_mutually_exclusive_group()
+    earlier.add_argument(
+        "--restart",
+        dest="if_another",
+        action="store_const",
+        const="restart",
+        help="begin anew; a training that is in the output folder is set aside: renamed, with the "
+        "date",
+    )
+    earlier.add_argument(
+        "--set-aside",
+        dest="if_another",
+        action="store_const",
+        const="set-aside",
+        help="set a training with other settings aside, instead of stopping",
+    )
+    parser.add_argument(
+        "--code", default="", help="fingerprint of the code; by another one it is another training"
+    )
     add_config(parser)
     parser.add_argument("--seed", type=int, help="seed of weights, data order and augmentation")
     for option in ("--description", "--experiment-id"):
@@ -49,18 +68,18 @@ def add_train(commands: Any) -> None:
 
 
 def train(arguments: Arguments) -> None:
+    settings = settings_from(arguments)
+    # Not before: what is wrong with the settings is told at once.
     from dsrl.training.stage import train_stage
 
-    settings = settings_from(arguments)
-    output = arguments.output or Path(f"weights/stage{arguments.stage}")
-    check_output(output / "final.weights")
-    check_replaced(output / "checkpoints")
     train_stage(
         settings.recipe(arguments.stage),
         settings.resources,
         data_of_settings(arguments, settings),
-        output,
+        arguments.output or Path(f"weights/stage{arguments.stage}"),
         arguments.init_weights,
+        if_another=arguments.if_another or "stop",
+        code=arguments.code,
         experiment_id=settings.experiment_id,
         description=settings.description,
     )
@@ -80,6 +99,10 @@ def add_resume_train(commands: Any) -> None:
         metavar="FILE",
         help="file in the folder `checkpoints` of the stage's folder, where the training goes on",
     )
+    parser.add_output("--output", folder=True, help="folder of the stage, if the file is elsewhere")
+    parser.add_argument(
+        "--epochs", type=whole_number, help="new length of the training (default: as planned)"
+    )
     parser.add_input("--data", help="prepared data set, if it was moved")
     add_settings(parser, Resources, leave_out=WORKFLOW_ONLY, default="as in the checkpoint")
 
@@ -90,4 +113,4 @@ def resume_train(arguments: Arguments) -> None:
 
     checkpoint = load_checkpoint(arguments.checkpoint)
     settings = override(Settings(resources=checkpoint.run.resources), arguments)
-    resume_stage(checkpoint, settings.resources, arguments.data)
+    resume_stage(checkpoint, settings.resources, arguments.data, arguments.output, arguments.epochs)

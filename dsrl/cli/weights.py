@@ -123,13 +123,18 @@ def add_purge(commands: Any) -> None:
     parser.add_argument(
         "folder", type=Path, nargs="?", default=Path("weights"), help="(default: weights)"
     )
+    parser.add_argument(
+        "--set-aside",
+        action="store_true",
+        help="only trainings that were set aside, in folders such as stage1-2026-01-31T120000",
+    )
     parser.add_argument("--yes", action="store_true", help="do not ask")
 
 
 def purge(arguments: Arguments) -> None:
     from dsrl.checkpoints.purge import find, remove
 
-    files = find(arguments.folder)
+    files = find(arguments.folder, arguments.set_aside)
     if not files:
         print(f"{arguments.folder}: nothing to remove")
         return

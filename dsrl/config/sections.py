@@ -68,7 +68,9 @@ class Model(Strict):
         description="base network; `encoder`, `pretrained`, `output_stride` and `decoder_channels` "
         "belong to DeepLabv3+, `width_scale` to ESPNetv2",
     )
-    encoder: str = Field("resnet101", description="any timm model with `features_only`")
+    encoder: str = Field(
+        "resnet101", description="any timm model with `features_only` and `output_stride`"
+    )
     pretrained: bool = Field(
         False, description="start from timm's pretrained weights of the encoder, downloaded once"
     )

@@ -4,12 +4,14 @@ A config file is a YAML mapping of the sections in `sections.py`; whatever it le
 default. This module is read at every start of Snakemake and of `dsrl`, so it imports no torch.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from dsrl.config.encoders import check_encoder
 from dsrl.config.sections import (
     Augmentation,
     Benchmark,
@@ -70,7 +72,11 @@ class Recipe(Strict):
 class Settings(Strict):
     """The settings of one run."""
 
-    experiment: Name = Field("demo", description="name of the folder in `results/`")
+    experiment: Name | None = Field(
+        None,
+        description="name of the folder in `results/`; default: the name of the config file, or, "
+        "without `--configfile`, of the data set",
+    )
     experiment_id: str = Field(
         "", description="text that identifies the run; kept in its files and in TensorBoard"
     )
@@ -104,6 +110,13 @@ class Settings(Strict):
     def _stages_override_training(self) -> Self:
         for stage in self.stages:
             self._training(stage)
+        return self
+
+    # Not in `Model`, so that a file is read whatever timm is installed.
+    @model_validator(mode="after")
+    def _encoder_exists(self) -> Self:
+        if self.model.network == "deeplabv3plus":
+            check_encoder(self.model.encoder, self.model.output_stride, self.model.pretrained)
         return self
 
     def _training(self, stage: Stage) -> Training:
@@ -168,9 +181,14 @@ def read_settings(source: str | Mapping[str, Any] | None, name: str = "config") 
     return parse(Settings, values, name)
 
 
-def read_runs(source: str | Mapping[str, Any] | None, name: str = "config") -> dict[str, Settings]:
+def read_runs(
+    source: str | Mapping[str, Any] | None, name: str = "config", file: Path | None = None
+) -> dict[str, Settings]:
     """Read the settings of each run of the workflow, by its folder in `results/`: that of an
     experiment, `demo`, or of one of its seeds, `demo/seed0`.
+
+    Args:
+        file: the last config file that they come from, which names an experiment without a name.
 
     Raises:
         OSError, ValueError: see `read_settings`; or an experiment changes what is the same for all.
@@ -178,12 +196,18 @@ def read_runs(source: str | Mapping[str, Any] | None, name: str = "config") -> d
     values, name = _read(source, name)
     values, variants = _split(values, name)
     base = parse(Settings, values, name)
-    experiments = variants.experiments or {base.experiment: {}}
+    experiments = variants.experiments or {base.experiment or _name_of(base, file): {}}
     return {
         folder: parse(Settings, run, f"{name}: experiments.{run['experiment']}")
         for experiment, changes in experiments.items()
         for folder, run in _expand(values, experiment, changes, variants.seeds, name)
     }
+
+
+def _name_of(settings: Settings, file: Path | None) -> str:
+    """The name of an experiment that has none in its config."""
+    stem = Path(file or settings.data.dataset).stem
+    return re.sub(r"\W+", "-", stem, flags=re.ASCII).strip("-_") or "experiment"
 
 
 def _expand(

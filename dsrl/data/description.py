@@ -58,16 +58,44 @@ class DatasetDescription(Strict):
     name: FolderName = Field(description="name of its folder in `data/raw` and `data/prepared`")
     homepage: Url | None = Field(None, description="where its archives are available from")
     archives: tuple[RelativePath, ...] = Field(
-        min_length=1, description="zip files below `data/archives`"
+        (), description="zip or tar files below `data/archives`"
+    )
+    folder: Path | None = Field(
+        None, description="the unpacked files, in place of `archives`; read, and never changed"
     )
     downloads: dict[str, Download] = Field(
         {}, description="the archives that can be downloaded without an account"
     )
     splits: dict[FolderName, SplitPatterns] = Field(description="at least `train` and `val`")
     labels: tuple[Label, ...] = Field(description="the classes, in order, and what is ignored")
+    value_range: tuple[float, float] | None = Field(
+        None, description="values of black and white in images of more than 8 bits"
+    )
+    max_pixels: int | None = Field(
+        None,
+        ge=1,
+        description="pixels that an image may have; by default, as many as Pillow allows",
+    )
+
+    @field_validator("value_range")
+    @classmethod
+    def _black_below_white(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value and value[0] >= value[1]:
+            raise ValueError("expected the value of black, then a larger one of white")
+        return value
+
+    @field_validator("folder")
+    @classmethod
+    def _home_is_known(cls, folder: Path | None) -> Path | None:
+        return folder and folder.expanduser()
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
+        if bool(self.archives) == bool(self.folder):
+            raise ValueError(
+                "expected one of the keys `archives`, files in data/archives, and `folder`, the "
+                "place of the unpacked files"
+            )
         if missing := {"train", "val"} - self.splits.keys():
             raise ValueError(f"splits: '{min(missing)}' is missing")
         if unknown := self.downloads.keys() - set(self.archives):
@@ -87,6 +115,11 @@ class DatasetDescription(Strict):
                 f"expected 1 to {IGNORE_INDEX} classes"
             )
         return self
+
+    @property
+    def raw(self) -> Path:
+        """Where its files are, or archives are unpacked to."""
+        return self.folder or Path("data/raw", self.name)
 
     @property
     def classes(self) -> tuple[ClassInfo, ...]:
@@ -163,4 +196,6 @@ def _read(path: Path) -> Any:
     if not isinstance(values, Mapping) or "extends" not in values:
         return values
     base = _read(_built_in(str(values["extends"]), f"{path}: extends '{values['extends']}', which"))
+    if "folder" in values:
+        base = {key: value for key, value in base.items() if key not in ("archives", "downloads")}
     return {**base, **{key: value for key, value in values.items() if key != "extends"}}

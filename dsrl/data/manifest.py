@@ -73,3 +73,16 @@ def read_manifest(folder: Path) -> Manifest:
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not a JSON file: {error}; prepare the split again") from None
     return parse(Manifest, values, str(path))
+
+
+def overlap(first: Manifest, second: Manifest) -> str | None:
+    """A warning of one line if two splits have image files in common."""
+    images, others = (
+        {(split.source, sample.image) for sample in split.samples} for split in (first, second)
+    )
+    if not images & others:
+        return None
+    return (
+        f"warning: {len(images & others)} of the {len(others)} images of '{second.split}' are also "
+        f"in '{first.split}', such as {min(images & others)[1]}; scores need images of their own"
+    )

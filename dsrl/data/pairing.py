@@ -1,19 +1,20 @@
 """Which image and which label file belong together, by patterns such as `train/{frame}.png`."""
 
-import glob
 import itertools
-import re
+import sys
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
 from dsrl.config.strict import Strict
-from dsrl.data.images import is_clutter
+from dsrl.data.lists import listed
+from dsrl.data.patterns import PLACEHOLDER, FilePattern, Key
 
-PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
-Key = tuple[str, ...]  # the values of the placeholders
 Pair = tuple[str, str, str]  # name, image, label
+Pairs = list[Pair]  # in SplitPatterns, `list` is a key
+Files = dict[Key, str]
 
 
 def _check_relative(path: str) -> str:
@@ -26,11 +27,23 @@ def _check_pattern(pattern: str) -> str:
     named = [name for name in PLACEHOLDER.findall(pattern) if not name.startswith("_")]
     if not named or set("{}") & set(PLACEHOLDER.sub("", pattern)):
         raise ValueError(f"'{pattern}' needs a placeholder such as {{frame}} for what varies")
+    if "**" in pattern or "\\" in pattern:
+        raise ValueError(f"'{pattern}' needs `/` between folders, and a `*` or {{name}} for each")
     return _check_relative(pattern)
+
+
+def _check_list(path: str) -> str:
+    return path if _is_own(path) else _check_relative(path)
+
+
+def _is_own(path: str) -> bool:
+    """Whether a list file is not looked for in the data folder."""
+    return path.startswith(("/", "./", "../", "~"))
 
 
 RelativePath = Annotated[str, AfterValidator(_check_relative)]
 Pattern = Annotated[str, AfterValidator(_check_pattern)]
+ListPath = Annotated[str, AfterValidator(_check_list)]
 
 
 class SplitPatterns(Strict):
@@ -39,11 +52,24 @@ class SplitPatterns(Strict):
     Placeholders stand for what varies, as in Snakemake: `train/{city}/{frame}.png`. A placeholder
     matches anything but `/`. An image and a label with the same values form a sample, named after
     these values; those of placeholders that begin with `_` are left out of the name. A placeholder
-    that occurs twice must have the same value in both places.
+    that occurs twice must have the same value in both places. A `*` matches anything but `/` that
+    image and label need not have in common; `.*` at the end is the suffix of any image format.
+
+    A file that both patterns match belongs to the narrower one: of `{frame}.png` and
+    `{frame}_mask.png`, the second. Names are compared in NFC.
     """
 
     image: Pattern = Field(description="pattern of the image files")
     label: Pattern = Field(description="pattern of the label files")
+    # None by default, and left out where the workflow compares descriptions.
+    list: ListPath | None = Field(
+        None,
+        description="file with the names of the samples, or the paths of their images, one a line; "
+        "below the raw folder, or, if it begins with `/`, `./`, `../` or `~`, anywhere else",
+    )
+    unlabelled: Literal["skip"] | None = Field(
+        None, description="`skip` leaves out images without a label, which otherwise are an error"
+    )
 
     @model_validator(mode="after")
     def _same_placeholders(self) -> Self:
@@ -51,62 +77,113 @@ class SplitPatterns(Strict):
         if image != label:
             odd = ", ".join(f"{{{name}}}" for name in sorted(image ^ label))
             raise ValueError(f"{odd} is in only one of the patterns of image and label")
+        if self.image == self.label:
+            raise ValueError("image and label have the same pattern")
         return self
 
-    def pairs(self, raw: Path) -> list[Pair]:
+    def list_file(self, raw: Path) -> Path | None:
+        """The file that lists the samples, if there is to be one."""
+        if self.list is None:
+            return None
+        return Path(self.list).expanduser() if _is_own(self.list) else raw / self.list
+
+    def pairs(self, raw: Path) -> Pairs:
         """The samples of the split as (name, image, label), sorted by name.
 
-        The paths are relative to `raw`. A name joins the values of the placeholders with `_`.
+        The paths are relative to `raw`. A name joins the values of the placeholders with `_`. How
+        many images are left out for want of a label is reported on stderr.
 
         Raises:
+            OSError: the list or a folder cannot be read.
             ValueError: an image has no label or a label no image, two samples have the same name,
-                or a file matches its pattern only if a placeholder has two values.
+                a file matches its pattern only if a placeholder has two values, or the list names
+                what is not there.
         """
-        images, labels = self._files(self.image, raw), self._files(self.label, raw)
-        self._check_partners(raw, images, labels, "label", self.label)
-        self._check_partners(raw, labels, images, "image", self.image)
-        pairs = sorted((self._name(key), images[key], labels[key]) for key in images)
-        for (name, image, _), (next_name, next_image, _) in itertools.pairwise(pairs):
-            if name == next_name:
+        images, labels = self._files(raw)
+        if not images and not labels:
+            return []
+        for files, pattern in ((images, self.image), (labels, self.label)):
+            if not files:
+                raise ValueError(FilePattern(pattern).no_match(raw))
+        names = self._names(raw, images)
+        if path := self.list_file(raw):
+            keys = listed(path, names, images, labels, FilePattern(self.image))
+            images, labels = (
+                {key: file for key, file in files.items() if key in keys}
+                for files in (images, labels)
+            )
+        self._check_partners(raw, labels, images, "image")
+        if self.unlabelled != "skip":
+            self._check_partners(raw, images, labels, "label")
+        elif not labels:
+            raise ValueError(f"{raw}: none of the {len(images)} images of the split has a label")
+        elif lonely := sorted(images[key] for key in images.keys() - labels.keys()):
+            print(
+                f"{raw}: {len(lonely)} of {len(images)} images have no label and are left out, "
+                f"such as {lonely[0]}",
+                file=sys.stderr,
+            )
+        return sorted((names[key], images[key], label) for key, label in labels.items())
+
+    def no_match(self, raw: Path) -> str:
+        """One line for an error: that there are no images, and what there is instead."""
+        return FilePattern(self.image).no_match(raw)
+
+    def _files(self, raw: Path) -> tuple[Files, Files]:
+        """All images and labels by the placeholders of `image`."""
+        image, label = FilePattern(self.image), FilePattern(self.label)
+        images, labels = image.find(raw), label.find(raw)
+        if both := images.keys() & labels.keys():
+            wider = images if both == labels.keys() else labels
+            for file in both:
+                del wider[file]
+        for file, key in labels.items():
+            values = label.values(key)
+            labels[file] = tuple(values[name] for name in image.placeholders)
+        return _by_key(raw, images), _by_key(raw, labels)
+
+    def _names(self, raw: Path, images: Files) -> dict[Key, str]:
+        shown = [not name.startswith("_") for name in FilePattern(self.image).placeholders]
+        names = {key: "_".join(itertools.compress(key, shown)) for key in images}
+        first: dict[str, str] = {}
+        for key, name in names.items():
+            if name in first:
                 raise ValueError(
-                    f"{raw / image} and {raw / next_image} would both be named '{name}'; "
+                    f"{raw / first[name]} and {raw / images[key]} would both be named '{name}'; "
                     f"choose other placeholders in '{self.image}'"
                 )
-        return pairs
+            first[name] = images[key]
+        return names
 
-    @property
-    def _placeholders(self) -> list[str]:
-        return list(dict.fromkeys(PLACEHOLDER.findall(self.image)))
+    def _check_partners(self, raw: Path, files: Files, partners: Files, kind: str) -> None:
+        lonely = sorted(files.keys() - partners.keys())
+        if not lonely:
+            return
+        pattern = FilePattern(self.image if kind == "image" else self.label)
+        values = FilePattern(self.image).values(lonely[0])
+        rest = f" ({len(lonely)} such files)" if len(lonely) > 1 else ""
+        cure = "; add it, or skip such images with `unlabelled: skip`" if kind == "label" else ""
+        any_suffix = FilePattern(str(PurePosixPath(pattern.text).with_suffix(".*")))
+        if any(values == any_suffix.values(key) for key in any_suffix.find(raw).values()):
+            cure = f"; where the suffix varies, write '{any_suffix.text}'"
+        raise ValueError(
+            f"{raw / files[lonely[0]]}: its {kind} {raw / pattern.fill(values)} is missing"
+            f"{rest}{cure}"
+        )
 
-    def _name(self, key: Key) -> str:
-        named = zip(self._placeholders, key, strict=True)
-        return "_".join(value for placeholder, value in named if not placeholder.startswith("_"))
 
-    def _files(self, pattern: str, raw: Path) -> dict[Key, str]:
-        """The files below `raw` that match `pattern`."""
-        literals = PLACEHOLDER.split(pattern)[::2]
-        regex, seen = re.escape(literals[0]), set[str]()
-        for name, literal in zip(PLACEHOLDER.findall(pattern), literals[1:], strict=True):
-            regex += f"(?P={name})" if name in seen else f"(?P<{name}>[^/]+)"
-            regex += re.escape(literal)
-            seen.add(name)
-        files = {}
-        for path in raw.glob("*".join(map(glob.escape, literals))):
-            relative = path.relative_to(raw)
-            if is_clutter(relative):
-                continue
-            match = re.fullmatch(regex, relative.as_posix(), re.DOTALL)
-            if match is None:
-                raise ValueError(f"{path} does not fit the pattern '{pattern}'; rename it")
-            files[tuple(match[name] for name in self._placeholders)] = relative.as_posix()
-        return files
+def _by_key(raw: Path, files: Mapping[str, Key]) -> Files:
+    """Files by their placeholders.
 
-    def _check_partners(
-        self, raw: Path, files: dict[Key, str], partners: dict[Key, str], kind: str, pattern: str
-    ) -> None:
-        if lonely := sorted(files.keys() - partners.keys()):
-            missing = pattern.format_map(dict(zip(self._placeholders, lonely[0], strict=True)))
-            rest = f" ({len(lonely)} such files)" if len(lonely) > 1 else ""
+    Raises:
+        ValueError: two have the same ones.
+    """
+    by_key: Files = {}
+    for file, key in files.items():
+        if key in by_key:
             raise ValueError(
-                f"{raw / files[lonely[0]]}: its {kind} {raw / missing} is missing{rest}"
+                f"{raw / by_key[key]} and {raw / file} differ only in what is not part of the name "
+                "of a sample, such as the suffix or the form of Unicode; remove or rename one"
             )
+        by_key[key] = file
+    return by_key

@@ -3,11 +3,11 @@
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +15,14 @@ from PIL import Image
 from tqdm import tqdm
 
 from dsrl.data.description import DatasetDescription
-from dsrl.data.images import open_image, upright_rgb
-from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple
+from dsrl.data.images import ImageReader, Picture, is_clutter, pixel_limit
+from dsrl.data.labels import read_label
+from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple, read_manifest
 from dsrl.data.pairing import Pair
 from dsrl.system.files import atomic_directory, sha256, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-LABEL_MODES = ("L", "P", "1", "I", "I;16", "I;16B")
-# Pillow scales grey values of 2 and 4 bits to 0..255 by these factors, which changes label ids.
-STRETCHED = {"L;2": 85, "L;4": 17}
 
 
 class Prepared(NamedTuple):
@@ -47,8 +44,11 @@ def preprocess(
 ) -> Manifest:
     """Pack one split into the folder `output`, which is replaced as a whole or left as it is.
 
-    Images are stored upright, as their EXIF orientation says. A split other than train and val may
-    be missing from `raw`; it then has no samples.
+    It is replaced only if it is empty, or the same split of the same data set at the same size.
+
+    Images are stored upright, as their EXIF orientation says, unless only their pixels as they lie
+    have the size of the label. What the files do not settle is reported on stderr. A split other
+    than train and val may be missing from `raw`; it then has no samples.
 
     Args:
         raw: the folder of the unpacked archives.
@@ -59,17 +59,20 @@ def preprocess(
         The manifest, as written to `output`.
 
     Raises:
+        FileExistsError: `output` is something else.
         FileNotFoundError: `raw` does not exist.
-        ValueError: an image or label is missing, damaged, of another size than its partner, or has
-            an unknown label value; one line names the file.
+        ValueError: an image or label is missing, damaged, of another size than its partner, or of a
+            kind that would be misread, or a label has an unknown value; one line names the file.
         OSError: `output` cannot be written.
     """
-    raw = Path(raw)
+    raw, output = Path(raw), Path(output)
+    _check_replaceable(output, description.name, split, size)
     pairs = _find_pairs(description, raw, split)
-    prepare = partial(_prepare, description, raw, size, split != "train")
+    reader = ImageReader(description.value_range)
+    prepare = partial(_prepare, description, raw, size, split != "train", reader)
     samples = []
     values, train_ids = np.zeros((3, 256), np.int64), np.zeros(256, np.int64)
-    with atomic_directory(output) as folder:
+    with pixel_limit(description.max_pixels), atomic_directory(output) as folder:
         with _ArrayFiles(folder, _row_shapes(size, split)) as arrays:
             items = tqdm(_in_order(prepare, pairs, jobs), split, len(pairs), disable=None)
             for (name, image, label), item in zip(pairs, items, strict=True):
@@ -93,7 +96,26 @@ def preprocess(
             checksums={path.name: sha256(path) for path in sorted(folder.iterdir())},
         )
         write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
+    reader.print_notes()
     return manifest
+
+
+def _check_replaceable(folder: Path, dataset: str, split: str, size: tuple[int, int]) -> None:
+    """Raises FileExistsError if `folder` has files that preparing this split does not make anew."""
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    found = {name for name in found if not is_clutter(PurePath(name))}
+    cure = "choose another --output, or remove it"
+    arrays = set(_row_shapes(size, "val"))
+    if found and (MANIFEST_NAME not in found or found - arrays - {MANIFEST_NAME}):
+        raise FileExistsError(f"{folder} exists and is not a prepared split; {cure}")
+    with suppress(FileNotFoundError, ValueError):  # nothing, or damaged, to be prepared again
+        there = read_manifest(folder)
+        if (there.dataset, there.split, there.size) != (dataset, split, size):
+            height, width = there.size
+            raise FileExistsError(
+                f"{folder} contains the split '{there.split}' of the data set '{there.dataset}' "
+                f"at {height}x{width}; {cure}"
+            )
 
 
 def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[Pair]:
@@ -103,14 +125,13 @@ def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[
             f"data set '{description.name}' has no split '{split}'; choose from {known}"
         )
     if not raw.is_dir():
-        raise FileNotFoundError(f"{raw} does not exist; unpack the archives with `dsrl unpack`")
+        raise FileNotFoundError(
+            f"{raw} does not exist; unpack the archives with `dsrl unpack`, or correct --raw"
+        )
     patterns = description.splits[split]
     pairs = patterns.pairs(raw)
     if not pairs and split in ("train", "val"):
-        raise ValueError(
-            f"{raw}: no file matches '{patterns.image}', the pattern of the split '{split}'; "
-            "unpack the archives again or correct the pattern"
-        )
+        raise ValueError(patterns.no_match(raw))
     return pairs
 
 
@@ -122,54 +143,62 @@ def _row_shapes(size: tuple[int, int], split: str) -> dict[str, tuple[int, ...]]
 
 
 def _prepare(
-    description: DatasetDescription, raw: Path, size: tuple[int, int], native: bool, pair: Pair
+    description: DatasetDescription,
+    raw: Path,
+    size: tuple[int, int],
+    native: bool,
+    reader: ImageReader,
+    pair: Pair,
 ) -> Prepared:
     """Decode and resize one image with its label."""
     _, image_path, label_path = pair
-    image, values = _read_image(raw / image_path), _read_label(raw / label_path)
-    if image.size != values.shape[::-1]:
-        raise ValueError(
-            f"{raw / label_path}: {values.shape[1]}x{values.shape[0]} pixels, but its image "
-            f"{raw / image_path} has {image.width}x{image.height}; both need the same size"
-        )
-    try:
-        native_label = description.to_train_ids(values)
-    except ValueError as error:
-        raise ValueError(f"{raw / label_path}: {error}") from None
+    image, native_label = _align(
+        reader.read(raw / image_path), read_label(raw / label_path, description, reader), reader
+    )
     height, width = size
     image = image.resize((width, height), Image.Resampling.BILINEAR)
-    label = np.asarray(
-        Image.fromarray(native_label).resize((width, height), Image.Resampling.NEAREST)
-    )
+    label = np.asarray(native_label.resize((width, height), Image.Resampling.NEAREST))
     rows = {"images.npy": np.asarray(image)[None], "labels.npy": label[None]}
     if native:
-        rows["native_labels.npy"] = native_label.ravel()
+        rows["native_labels.npy"] = np.asarray(native_label).ravel()
     return Prepared(
         rows,
-        native_label.shape,
+        (native_label.height, native_label.width),
         np.array(image.histogram(), np.int64).reshape(3, 256),
         np.bincount(label.ravel(), minlength=256),
     )
 
 
-def _read_image(path: Path) -> Image.Image:
-    with open_image(path) as image:
-        return upright_rgb(image)
+def _align(image: Picture, label: Picture, reader: ImageReader) -> tuple[Image.Image, Image.Image]:
+    """An image and its label, both upright or, where only that gives them the same size, one of
+    them as its pixels lie in its file.
 
-
-def _read_label(path: Path) -> NDArray[Any]:
-    """The values of a label file, integers (H, W)."""
-    with open_image(path) as image:
-        mode, raw_mode = image.mode, image.tile[0].args if image.tile else None
-        values = np.asarray(image)
-    if mode not in LABEL_MODES:
-        raise ValueError(
-            f"{path}: expected a label image with one channel of label ids (grey or palette), "
-            f"got mode {mode}"
-        )
-    if isinstance(raw_mode, str) and raw_mode in STRETCHED:
-        return values // STRETCHED[raw_mode]
-    return values.astype(np.uint8) if mode == "1" else values
+    Raises:
+        ValueError: their sizes differ either way.
+    """
+    if image.pixels.size == label.pixels.size:
+        for picture in (image, label) if image.orientation != label.orientation else ():
+            if picture.orientation != 1 and picture.size_in_file == picture.pixels.size:
+                reader.note(
+                    picture.path,
+                    "turned upright as EXIF says, as the other file of the pair is taken to be, "
+                    "which its size cannot tell; where that is wrong, remove the EXIF orientation",
+                )
+        return image.pixels, label.pixels
+    for picture, other in ((label, image), (image, label)):
+        if picture.size_in_file == other.pixels.size:
+            reader.note(
+                picture.path,
+                "taken as the pixels lie in the file, not upright as EXIF says, since the other "
+                "file of the pair has that size",
+            )
+            turned = picture.as_in_file()
+            return (turned, label.pixels) if picture is image else (image.pixels, turned)
+    (width, height), (image_width, image_height) = label.pixels.size, image.pixels.size
+    raise ValueError(
+        f"{label.path}: {width}x{height} pixels, but its image {image.path} has "
+        f"{image_width}x{image_height}; both need the same size"
+    )
 
 
 def _in_order(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[R]:

@@ -27,16 +27,21 @@ def write_demo_archives(
     pixels. Either both archives are written or none.
 
     Raises:
+        FileExistsError: one of them exists.
         ValueError: `output` is a file, or `size` too small.
         OSError: the archives cannot be written.
     """
     if output.exists() and not output.is_dir():
         raise ValueError(f"{output} is a file: name a folder to write the demo archives to")
+    paths = [output / f"{name}_trainvaltest.zip" for name in (IMAGES, LABELS)]
+    for path in paths:
+        if path.exists():
+            raise FileExistsError(f"{path} exists; choose another --output, or remove it")
     counts = {"train": train_images, "val": val_images, "test": TEST_IMAGES}
     samples = [(split, number) for split, count in counts.items() for number in range(count)]
     with (
-        atomic_file(output / f"{IMAGES}_trainvaltest.zip") as image_path,
-        atomic_file(output / f"{LABELS}_trainvaltest.zip") as label_path,
+        atomic_file(paths[0]) as image_path,
+        atomic_file(paths[1]) as label_path,
         zipfile.ZipFile(image_path, "w") as images,
         zipfile.ZipFile(label_path, "w") as labels,
     ):

@@ -1,5 +1,6 @@
 """Benchmark one weights file on one split: its scores and its cost, as text and CSV."""
 
+import json
 import platform
 from datetime import date
 from pathlib import Path
@@ -9,7 +10,9 @@ import torch
 
 import dsrl
 from dsrl.checkpoints.network import LoadedNetwork, load_network
-from dsrl.config.settings import STAGE_NAMES
+from dsrl.checkpoints.provenance import as_text, differences
+from dsrl.checkpoints.weights import WeightsInfo
+from dsrl.config.settings import STAGE_NAMES, Settings
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
 from dsrl.evaluation.evaluate import EVALUATION_BATCH, Scores, evaluate
@@ -31,6 +34,7 @@ def benchmark(
     latency_runs: int,
     experiment: str = "",
     seed: int | None = None,
+    settings: Settings | None = None,
 ) -> None:
     """Score the inference network of a file, and write `output` (text) and a CSV beside it.
 
@@ -42,20 +46,19 @@ def benchmark(
         device: `auto`, `cpu` or `gpu`.
         latency_runs: number of timed passes for the latency.
         experiment, seed: identify the row in the results table; None means no seed.
+        settings: what the weights must have been trained with; None for anything.
 
     Raises:
         OSError: a file cannot be read or written.
-        ValueError: a file is damaged, weights and data have different classes, or all labels of the
-            split are ignored.
+        ValueError: a file is damaged, the weights were trained with other settings, weights and
+            data have different classes, or all labels of the split are ignored.
     """
     torch_device = set_up_device(device)
     loaded = load_network(weights, torch_device)
+    if settings is not None:
+        check_settings(loaded.info, settings, weights)
     prepared = PreparedSplit(data, split)
-    if [c.name for c in prepared.manifest.classes] != [c.name for c in loaded.info.classes]:
-        raise ValueError(
-            f"{weights}: trained on the classes of '{loaded.info.dataset}', which differ from "
-            f"those of {prepared.folder}"
-        )
+    _check_classes(loaded.info, prepared, weights)
     rows: list[Row] = []
     if len(prepared):
         scores = _score(loaded, prepared, torch_device)
@@ -76,6 +79,36 @@ def benchmark(
             }
         ]
     write_table([pd.DataFrame(rows)], output)
+
+
+def check_settings(info: WeightsInfo, settings: Settings, weights: Path) -> None:
+    """Check that `weights` were trained as `settings` say.
+
+    Raises:
+        ValueError: they were not, or do not say how; the message names what differs.
+    """
+    wanted = {"recipe": settings.recipe(info.stage).model_dump(mode="json"), "earlier_epochs": []}
+    found = {key: info.provenance[key] for key in wanted if key in info.provenance}
+    if differing := differences(found, wanted):
+        raise ValueError(
+            f"{weights}: was trained with other settings ({as_text(differing)}); remove the file "
+            "to train again, or correct the settings"
+        )
+
+
+def _check_classes(info: WeightsInfo, split: PreparedSplit, weights: Path) -> None:
+    """Raise ValueError if weights and data have different classes, with what differs."""
+    own, given = ([c.name for c in classes] for classes in (info.classes, split.manifest.classes))
+    if own != given:
+        what = f"{len(own)} there, {len(given)} here"
+        if len(own) == len(given):
+            what = next(
+                f"'{a}' there, '{b}' here" for a, b in zip(own, given, strict=True) if a != b
+            )
+        raise ValueError(
+            f"{weights}: trained on the classes of '{info.dataset}', which differ from those of "
+            f"{split.folder} ({what}); name data with the same classes with --data"
+        )
 
 
 def most_frequent_class(split: PreparedSplit) -> int:
@@ -126,6 +159,7 @@ def _identity(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device)
         f"Python {platform.python_version()}",
         "date": date.today().isoformat(),
         "best_epoch": info.epoch,
+        "provenance": json.dumps(dict(info.provenance)),
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
+from dsrl.data.images import ImageReader
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour
 from dsrl.figures.fonts import draw_text, find_fonts
@@ -23,11 +24,14 @@ LINE = 22  # height of a line of the legend
 ENTRY = 240  # width of an entry of the legend
 
 
-def write_sheet(path: Path, predictor: Predictor, output: Path) -> None:
+def write_sheet(
+    path: Path, predictor: Predictor, output: Path, reader: ImageReader | None = None
+) -> None:
     """Predict one image, write the sheet to `output` as PNG, and show it if there is a display.
 
     Args:
         path: an image file; of an animation or a video, the first frame.
+        reader: reads the image, as in `list_frames`.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -38,7 +42,7 @@ def write_sheet(path: Path, predictor: Predictor, output: Path) -> None:
         raise ValueError(
             f"{output}: exists and is not a sheet of `dsrl test`; choose another --output"
         )
-    _, image = next(list_frames(path))
+    _, image = next(list_frames(path, reader))
     sheet = draw_sheet(image, predictor.predict(image), predictor.classes)
     save_png(sheet, output, SHEET)
     if has_display():

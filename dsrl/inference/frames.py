@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image, ImageSequence
 
-from dsrl.data.images import is_clutter, open_image, to_rgb, upright_rgb
+from dsrl.data.images import ImageReader, is_clutter, open_image
 
 # Photographs, masks and animations. Pillow's own list has documents and containers of raw data,
 # some of which it cannot read.
@@ -85,8 +85,11 @@ def _is_animation(image: Image.Image) -> bool:
     return image.format in ANIMATIONS and getattr(image, "n_frames", 1) > 1
 
 
-def list_frames(path: Path) -> Iterator[Frame]:
+def list_frames(path: Path, reader: ImageReader | None = None) -> Iterator[Frame]:
     """The numbered frames of an animation or a video, or the only frame of another image file.
+
+    Args:
+        reader: reads the images; by default, one that knows no more than the files say.
 
     Yields:
         The number of the frame from 0, or None for a single image; and its upright pixels, as EXIF
@@ -98,19 +101,21 @@ def list_frames(path: Path) -> Iterator[Frame]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
-    yield from _video(path) if path.suffix.lower() in VIDEOS else _image(path)
+    yield from (
+        _video(path) if path.suffix.lower() in VIDEOS else _image(path, reader or ImageReader())
+    )
 
 
-def _image(path: Path) -> Iterator[Frame]:
+def _image(path: Path, reader: ImageReader) -> Iterator[Frame]:
     suffix, cure = path.suffix.lower(), f"videos are read from {', '.join(VIDEOS)}"
     if suffix in PICTURES | HEIC:
         cure = HEIC_CURE if suffix in HEIC else "get the file again"
     with open_image(path, cure) as image:
         if _is_animation(image):
             for number, frame in enumerate(ImageSequence.Iterator(image)):
-                yield number, np.asarray(to_rgb(frame))
+                yield number, np.asarray(reader.decode(frame, path, animated=True).pixels)
         else:
-            yield None, np.asarray(upright_rgb(image))
+            yield None, np.asarray(reader.decode(image, path).pixels)
 
 
 def _video(path: Path) -> Iterator[Frame]:

@@ -13,6 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dsrl.data.dataset import PreparedSplit
+from dsrl.data.images import ImageReader
 from dsrl.inference.frames import HEIC, HEIC_CURE, files_below, is_animated, list_frames
 from dsrl.inference.pictures import PREDICTION, SHEET, is_complete, source_of
 from dsrl.system.files import check_output, sha256
@@ -34,21 +35,24 @@ class ImageFile:
 
     Attributes:
         name: of the file to write, without suffix, with the folders that lead to it.
+        reader: reads it.
+        origin: what its pixels depend on.
     """
 
     path: Path
     name: str
+    reader: ImageReader
 
     @cached_property
     def is_animated(self) -> bool:
         return is_animated(self.path)
 
     @cached_property
-    def checksum(self) -> str:
-        return sha256(self.path)
+    def origin(self) -> str:
+        return f"{sha256(self.path)}, values {self.reader.value_range}"
 
     def frames(self) -> Iterator[Frame]:
-        for number, image in list_frames(self.path):
+        for number, image in list_frames(self.path, self.reader):
             yield Frame(number, image, (image.shape[0], image.shape[1]))
 
     def __str__(self) -> str:
@@ -72,7 +76,7 @@ class SplitImage:
         return self.split.manifest.samples[self.index].name
 
     @property
-    def checksum(self) -> str:
+    def origin(self) -> str:
         return f"{self.split.manifest.checksums[self.path.name]}, {self.index}, {self._mask_size}"
 
     @property
@@ -114,7 +118,7 @@ class Target:
 
     def made_from(self, source: Source, number: int | None) -> str:
         """All that the pixels of the file depend on."""
-        values = {"image": source.checksum, "frame": number}
+        values = {"image": source.origin, "frame": number}
         return json.dumps(values | {"weights": self.weights, "format": self.file_format})
 
     def needs(self, source: Source, number: int | None) -> bool:
@@ -151,7 +155,7 @@ def sources_of_split(data: Path, split: str) -> list[SplitImage]:
     return [SplitImage(prepared, index) for index in range(len(prepared))]
 
 
-def sources_of_files(paths: Sequence[Path]) -> list[ImageFile]:
+def sources_of_files(paths: Sequence[Path], reader: ImageReader) -> list[ImageFile]:
     """The given files, and the images and videos below the given folders, each once.
 
     What `dsrl` made is left out of folders, and a line on stderr counts what is left out.
@@ -166,7 +170,7 @@ def sources_of_files(paths: Sequence[Path]) -> list[ImageFile]:
             raise FileNotFoundError(f"{path}: no such file or folder")
         for file in _images_below(path) if path.is_dir() else [path]:
             name = file.relative_to(path).with_suffix("").as_posix() if path.is_dir() else file.stem
-            sources.setdefault((name, file.resolve()), ImageFile(file, name))
+            sources.setdefault((name, file.resolve()), ImageFile(file, name, reader))
     return list(sources.values())
 
 

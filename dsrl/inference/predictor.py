@@ -67,28 +67,33 @@ class Predictor:
 
 def write_predictions(
     predictor: Predictor, sources: Sequence[Source], target: Target, done: int = 0
-) -> None:
+) -> int:
     """Write a PNG for each image, and for each frame of an animation or a video.
 
-    An image that cannot be predicted is reported on stderr, and the others are predicted.
+    Of several, an image that cannot be predicted is reported on stderr, and the others are
+    predicted.
 
     Args:
         done: how many predictions were there before, for the message that counts them.
 
+    Returns:
+        How many images could not be predicted.
+
     Raises:
         OSError: a file cannot be written.
-        ValueError: at the end, some images could not be predicted.
+        ValueError: the only image cannot be predicted.
     """
-    failed: list[str] = []
+    failed = 0
     total = None if any(source.is_animated for source in sources) else len(sources)
     with tqdm(desc="predict", total=total, unit="image", disable=None) as bar:
         for source in sources:
             for result in _masks(predictor, source, target):
                 if isinstance(result, Exception):
-                    text = str(result)
-                    failed.append(text if str(source) in text else f"{source}: {text}")
-                    if len(sources) > 1:
-                        tqdm.write(failed[-1], file=sys.stderr)
+                    text = str(result) if str(source) in str(result) else f"{source}: {result}"
+                    if len(sources) == 1:
+                        raise ValueError(text)
+                    tqdm.write(text, file=sys.stderr)
+                    failed += 1
                     continue
                 bar.update()
                 number, mask = result
@@ -99,9 +104,7 @@ def write_predictions(
                     save_png(image, target.path(source.name, number), PREDICTION, made_from)
     if done:
         print(f"{target.folder}: kept predictions that were there: {done}", file=sys.stderr)
-    if failed:
-        summary = f"{len(failed)} of {len(sources)} images could not be predicted; see above"
-        raise ValueError(summary if len(sources) > 1 else failed[0])
+    return failed
 
 
 def _masks(

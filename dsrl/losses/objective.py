@@ -45,8 +45,12 @@ def objective(output: DSRLOutput, labels: Tensor, images: Tensor, weights: Loss)
             pooled = pool_to_stride(features, labels.shape[-2:], weights.fa_stride)
             sides[side] = pooled.detach() if weights.fa_detach == side else pooled
         affinity = feature_affinity_loss(sides["segmentation"], sides["super_resolution"])
-    total = cross_entropy + weights.w1 * mse + weights.w2 * affinity
-    return Losses(total, cross_entropy, mse, affinity)
+    return Losses(total_loss(cross_entropy, mse, affinity, weights), cross_entropy, mse, affinity)
+
+
+def total_loss(cross_entropy: Tensor, mse: Tensor, affinity: Tensor, weights: Loss) -> Tensor:
+    """L_ce + w1 L_mse + w2 L_fa, of scalars."""
+    return cross_entropy + weights.w1 * mse + weights.w2 * affinity
 
 
 def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

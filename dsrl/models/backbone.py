@@ -1,8 +1,11 @@
 """The encoder: any timm model that yields feature maps."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, nn
+
+from dsrl.models.pretrained import explained_download
 
 
 class Backbone(nn.Module):
@@ -14,6 +17,7 @@ class Backbone(nn.Module):
         pretrained: load timm's weights (downloaded once by timm).
 
     Raises:
+        OSError: the weights cannot be downloaded.
         ValueError: timm has no such model, it yields no feature maps, or it cannot be brought to
             the output stride.
     """
@@ -24,12 +28,14 @@ class Backbone(nn.Module):
         import timm
 
         try:
-            self.features = timm.create_model(
-                name, features_only=True, output_stride=output_stride, pretrained=pretrained
-            )
+            with explained_download(name) if pretrained else nullcontext():
+                self.features = timm.create_model(
+                    name, features_only=True, output_stride=output_stride, pretrained=pretrained
+                )
         except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
             raise ValueError(
-                f"encoder '{name}' cannot be used at output stride {output_stride}: {error}; "
+                f"encoder '{name}' cannot be used at output stride {output_stride}: "
+                f"{str(error) or 'not supported'}; "
                 "choose a timm model that supports features_only and output_stride"
             ) from error
         info: Any = self.features.feature_info

@@ -3,11 +3,14 @@
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+
+from dsrl.system.lock import locked
 
 
 def rank() -> int:
@@ -72,15 +75,6 @@ def sum_over_processes(values: Tensor) -> None:
         dist.all_reduce(values)
 
 
-def gather(values: Tensor) -> Tensor:
-    """The (n,) values of all processes, (processes, n)."""
-    if not dist.is_initialized():
-        return values[None]
-    parts = [torch.empty_like(values) for _ in range(world_size())]
-    dist.all_gather(parts, values)
-    return torch.stack(parts)
-
-
 def any_process(flag: bool) -> bool:
     """Whether `flag` is set in any process. Costs a message, and no wait for the device."""
     if not dist.is_initialized():
@@ -88,6 +82,30 @@ def any_process(flag: bool) -> bool:
     count = torch.tensor(int(flag))
     dist.all_reduce(count)
     return bool(count)
+
+
+def wait_for_all() -> None:
+    """Wait until all processes are here."""
+    any_process(False)
+
+
+@contextmanager
+def main_locks(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder in the main process; see `lock.locked`.
+
+    Raises:
+        OSError: another program holds it; in all processes.
+    """
+    with ExitStack() as stack:
+        failure = None
+        if is_main():
+            try:
+                stack.enter_context(locked(folder))
+            except OSError as error:
+                failure = error
+        if any_process(failure is not None):
+            raise failure or OSError(f"{folder}: the main process cannot lock it")
+        yield
 
 
 def share_buffers(network: nn.Module) -> None:

@@ -11,8 +11,9 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from dsrl.losses import Losses
+from dsrl.system import distributed
 from dsrl.system.files import atomic_file, errors_that_name
-from dsrl.training.state import Row
+from dsrl.training.state import Row, TrainingState
 
 
 class HistoryWriter:
@@ -26,8 +27,9 @@ class HistoryWriter:
 
     def __init__(self, folder: Path, history: Sequence[Row], texts: Mapping[str, str]):
         self.folder = folder
+        self._csv = folder / "history.csv"
         if history:  # Snakemake deletes the CSV file before it repeats a rule
-            self._write_csv(history)
+            write_history(self._csv, history)
         with errors_that_name(folder / "tensorboard"):
             self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=len(history) + 1)
             for title, text in filter(itemgetter(1), texts.items()):
@@ -35,7 +37,7 @@ class HistoryWriter:
 
     def write(self, history: Sequence[Row]) -> None:
         """Write the history, and report its last row, which is new, on stderr."""
-        self._write_csv(history)
+        write_history(self._csv, history)
         row = history[-1]
         values = {name: value for name, value in row.items() if name != "epoch"}
         with errors_that_name(self.folder / "tensorboard"):
@@ -45,9 +47,24 @@ class HistoryWriter:
         text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         tqdm.write(f"epoch {row['epoch']}: {text}", file=sys.stderr)
 
-    def _write_csv(self, history: Sequence[Row]) -> None:
-        with atomic_file(self.folder / "history.csv") as temporary:
-            pd.DataFrame(history).to_csv(temporary, index=False)
+
+def write_history(path: Path, history: Sequence[Row]) -> None:
+    """Write the CSV file of a history, atomically."""
+    with atomic_file(path) as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
+
+
+def report_resumption(state: TrainingState, planned: int, epochs: int, folder: Path) -> None:
+    """Say where a training goes on, and with which learning rate if it was `planned` with another
+    number of epochs."""
+    step = f", step {state.position.step}" if state.position.step else ""
+    distributed.report(f"Resumed after epoch {state.position.epoch}{step}; writing to {folder}")
+    if planned != epochs:
+        rate = state.scheduler.get_last_lr()[0]
+        distributed.report(
+            f"{epochs} epochs instead of {planned}: from here on, the learning rate follows the "
+            f"schedule of {epochs} epochs, beginning at {rate:.3g}"
+        )
 
 
 class Progress:

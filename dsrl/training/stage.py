@@ -2,13 +2,17 @@
 
 from pathlib import Path
 
-from dsrl.checkpoints.checkpoint import Checkpoint, CheckpointFolder, Checksums, RunInfo, Source
+import torch
+
+from dsrl.checkpoints.checkpoint import Checkpoint, Checksums, RunInfo, Source
+from dsrl.checkpoints.stage_folder import StageFolder
 from dsrl.config.sections import Resources
 from dsrl.config.settings import Recipe
 from dsrl.system import distributed
-from dsrl.system.signals import stop_on_sigterm
+from dsrl.system.signals import StopRequest, stop_on_sigterm
+from dsrl.training.earlier import IfAnother, Plan, place_of, plan_resumption, plan_training
 from dsrl.training.loader import Splits, open_splits
-from dsrl.training.start import checksum, find_start
+from dsrl.training.start import Start, checksum, find_start
 from dsrl.training.train import train
 
 
@@ -19,13 +23,15 @@ def train_stage(
     output: Path,
     initial: Path | None = None,
     *,
+    if_another: IfAnother = "stop",
+    code: str = "",
     experiment_id: str = "",
     description: str = "",
 ) -> None:
     """Train one stage and write its final weights and history.
 
-    Where `output` has a checkpoint of the same training (same recipe, data and initial weights),
-    that one is resumed; checkpoints of another training are discarded.
+    Where `output` has a training with the same provenance (recipe, data, initial weights, code),
+    that one is resumed, even if it was planned with fewer epochs; see `plan_training`.
 
     Args:
         recipe: from `Settings.recipe`.
@@ -33,10 +39,13 @@ def train_stage(
         output: receives `final.weights` (the epoch with the best mean IoU on val, all layers),
             `history.csv`, `tensorboard/` and `checkpoints/`.
         initial: weights to start from; see `find_start`.
+        if_another: what to do if `output` has another training.
+        code: fingerprint of the code.
         experiment_id, description: kept in the files.
 
     Raises:
-        OSError, ValueError: bad input, reported in one line.
+        OSError, ValueError: bad input, another training in `output`, or another process that works
+            there; reported in one line.
         Stopped: SIGTERM came; a checkpoint is written.
     """
     device = distributed.set_up_device(resources.device)
@@ -48,45 +57,92 @@ def train_stage(
             resources=resources,
             checksums=_checksums(splits, checksum(start)),
             data=_source(splits, data),
+            code=code,
             experiment_id=experiment_id,
             description=description,
         )
-        checkpoint = CheckpointFolder(output / "checkpoints").load_latest(run)
-        train(run, splits, output, device, stop, start, checkpoint)
+        folder = StageFolder(output, resources.checkpoint_history)
+        with distributed.main_locks(output):
+            plan = plan_training(folder, run, if_another)
+            _train(run, splits, folder, device, stop, start, plan)
 
 
-def resume_stage(checkpoint: Checkpoint, resources: Resources, data: Path | None = None) -> None:
-    """Resume from a checkpoint, in the stage folder above the folder that its file lies in.
+def resume_stage(
+    checkpoint: Checkpoint,
+    resources: Resources,
+    data: Path | None = None,
+    output: Path | None = None,
+    epochs: int | None = None,
+) -> None:
+    """Resume from a checkpoint.
 
     Args:
         checkpoint: loaded from a file.
         resources: in place of those in the checkpoint.
         data: folder of the prepared data set; by default where it was when the training began.
+        output: folder of the stage; by default the one that the file lies in.
+        epochs: the new length of the training; by default the planned one.
 
     Raises:
-        OSError, ValueError: bad input, reported in one line.
+        OSError, ValueError: bad input, another training in the folder, or another process that
+            works there; reported in one line.
         Stopped: SIGTERM came; a checkpoint is written.
     """
     assert checkpoint.path is not None
     before = checkpoint.run
+    folder = StageFolder(output or place_of(checkpoint.path), resources.checkpoint_history)
     device = distributed.set_up_device(resources.device)
     with distributed.process_group(device), stop_on_sigterm() as stop:
         data = data or Path(before.data.folder)
         splits = open_splits(data)
         run = before.model_copy(
             update={
+                "recipe": _with_epochs(before.recipe, epochs, checkpoint),
                 "resources": resources,
                 "checksums": _checksums(splits, before.checksums.initial),
                 "data": _source(splits, data),
             }
         )
-        if not run.is_same_training(before):
+        if run.checksums != before.checksums:
             raise ValueError(
                 f"{checkpoint.path}: was trained on different data than {data} now contains; "
                 "name the right folder with --data"
             )
-        folder = checkpoint.path.absolute().parents[1]
-        train(run, splits, folder, device, stop, None, checkpoint)
+        with distributed.main_locks(folder.path):
+            plan = plan_resumption(folder, run, checkpoint)
+            _train(run, splits, folder, device, stop, None, plan)
+
+
+def _train(
+    run: RunInfo,
+    splits: Splits,
+    folder: StageFolder,
+    device: torch.device,
+    stop: StopRequest,
+    start: Start | None,
+    plan: Plan,
+) -> None:
+    """Train, unless the folder has the final weights of this run already."""
+    if plan.checkpoint is not None:
+        run = run.going_on_from(plan.checkpoint.run)
+    if plan.is_finished(run):
+        distributed.report(
+            f"{folder.path}: this training is finished; more epochs go on with it, --restart "
+            "trains again"
+        )
+        return
+    distributed.wait_for_all()  # before the main process changes what the others read
+    train(run, splits, folder, device, stop, start, plan)
+
+
+def _with_epochs(recipe: Recipe, epochs: int | None, checkpoint: Checkpoint) -> Recipe:
+    done = checkpoint.progress["epoch"] + (checkpoint.progress["step"] > 0)
+    if epochs is None:
+        return recipe
+    if epochs < done:
+        raise ValueError(f"{checkpoint.path}: is of epoch {done}; epochs must be >= {done}")
+    training = recipe.training.model_copy(update={"epochs": epochs})
+    return recipe.model_copy(update={"training": training})
 
 
 def _checksums(splits: Splits, initial: str | None) -> Checksums:

@@ -109,7 +109,7 @@ def check_fits(info: WeightsInfo, model: Model, classes: Sequence[ClassInfo], so
     if len(info.classes) != len(classes):
         raise ValueError(
             f"{source}: is for {len(info.classes)} classes ('{info.dataset}'), the data has "
-            f"{len(classes)}"
+            f"{len(classes)}; to start from its encoder only, choose --init encoder"
         )
     for key in Model.model_fields.keys() - {"pretrained", "output_stride", *model.unused}:
         found, wanted = getattr(info.model, key), getattr(model, key)

@@ -10,15 +10,18 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from dsrl.checkpoints.checkpoint import Checkpoint, RunInfo, random_states, restore_random_states
 from dsrl.checkpoints.network import compare_layers
+from dsrl.checkpoints.weights import Weights, WeightsInfo
+from dsrl.config.sections import Loss
 from dsrl.config.settings import Recipe
 from dsrl.data.manifest import ClassInfo
-from dsrl.losses import Losses
+from dsrl.losses import Losses, total_loss
 from dsrl.models.dsrl import DSRL
 from dsrl.system import distributed
 from dsrl.training.optim import build_optimizer, poly_schedule
 from dsrl.training.start import Start
 
 Row = dict[str, float]  # of the history
+CROSS_ENTROPY = Losses._fields.index("cross_entropy")
 
 
 @dataclass
@@ -37,6 +40,10 @@ class Best:
     scores: Row
     layers: dict[str, Tensor]  # on the CPU
 
+    def weights(self, run: RunInfo) -> Weights:
+        """The final weights of a run with this best epoch."""
+        return Weights(WeightsInfo.of_run(run, self.epoch, self.scores), self.layers)
+
 
 @dataclass
 class TrainingState:
@@ -47,7 +54,8 @@ class TrainingState:
         optimizer, scheduler: of its parameters; the learning rate is set for the next step.
         steps_per_epoch: of this process.
         position: in the training data.
-        sums: float32 (losses,), of this process over the steps of the epoch so far.
+        sums: float64 (2, losses), of this process over the steps of the epoch so far: the losses,
+            each times its weight, and the weights; see `add`.
         best: None before the first validation.
         history: a row per finished epoch.
     """
@@ -72,6 +80,22 @@ class TrainingState:
         factor: float = self.scheduler.lr_lambdas[0](self.steps - 1)
         return float(self.scheduler.base_lrs[0]) * factor
 
+    def add(self, losses: Losses, labelled_pixels: Tensor) -> None:
+        """Count the losses of a step. The cross entropy is the mean over the labelled pixels of
+        the batch, so it weighs as much as they are; a batch without any has none."""
+        values = torch.stack(losses).detach().double()
+        weights = torch.ones_like(values)
+        weights[CROSS_ENTROPY] = labelled_pixels
+        self.sums += torch.stack([values * weights, weights])
+
+    def mean_losses(self, weights: Loss) -> Row:
+        """The means over the epoch so far and over all processes, which must all call it."""
+        sums = self.sums.clone()
+        distributed.sum_over_processes(sums)
+        means = Losses(*(sums[0] / sums[1].clamp(min=1)).float())
+        total = total_loss(*means[1:], weights)
+        return {name: mean.item() for name, mean in means._replace(total=total)._asdict().items()}
+
     def finish_epoch(self, row: Row) -> None:
         """Add the row of the epoch to the history and go to the next one."""
         self.history.append(row)
@@ -81,9 +105,11 @@ class TrainingState:
 
     def checkpoint(self, run: RunInfo) -> Checkpoint:
         """A checkpoint of this state. All processes must call it."""
+        sums = self.sums.clone()
+        distributed.sum_over_processes(sums)
         progress = {
             **asdict(self.position),
-            "sums": distributed.gather(self.sums),
+            "sums": sums,
             "best": None if self.best is None else vars(self.best),
             "history": self.history,
         }
@@ -99,21 +125,15 @@ class TrainingState:
         """Go on from a checkpoint, bit for bit.
 
         Raises:
-            ValueError: it is of another network, or from the middle of an epoch of another number
-                of processes; the message names its file.
+            ValueError: it is of another network; the message names its file.
         """
         own, layers, progress = self.network.state_dict(), checkpoint.network, checkpoint.progress
         compare_layers(own, layers, own.keys() | layers.keys(), str(checkpoint.path))
         self.network.load_state_dict(layers)
         # In place, as the loader reads it too.
         self.position.epoch, self.position.step = progress["epoch"], progress["step"]
-        if self.position.step:
-            if len(progress["sums"]) != distributed.world_size():
-                raise ValueError(
-                    f"{checkpoint.path}: was written in the middle of an epoch by "
-                    f"{len(progress['sums'])} processes; resume it with as many"
-                )
-            self.sums.copy_(progress["sums"][distributed.rank()])
+        if distributed.is_main():  # they are of all processes, whose number may be another now
+            self.sums.copy_(progress["sums"])
         rates = self.scheduler.base_lrs  # of the recipe, which the user may have edited
         self.optimizer.load_state_dict(dict(checkpoint.optimizer))
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -159,8 +179,20 @@ def build_state(
         scheduler=poly_schedule(optimizer, recipe.training, steps),
         steps_per_epoch=steps_per_epoch,
         position=position,
-        sums=torch.zeros(len(Losses._fields), device=device),
+        sums=torch.zeros(2, len(Losses._fields), dtype=torch.float64, device=device),
     )
+
+
+def is_finished(recipe: Recipe, history: Sequence[Row]) -> bool:
+    """Whether all epochs are trained, or `early_stopping` validations in a row have brought no
+    better mean IoU."""
+    if len(history) >= recipe.training.epochs:
+        return True
+    scores = [row["val_mean_iou"] for row in history if "val_mean_iou" in row]
+    patience = recipe.training.early_stopping
+    if not patience or len(scores) <= patience:
+        return False
+    return max(scores[-patience:]) <= max(scores[:-patience])
 
 
 def batch_norms(network: nn.Module) -> list[nn.Module]:

@@ -2,7 +2,6 @@
 
 import time
 from contextlib import closing
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -10,22 +9,32 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from dsrl.checkpoints.checkpoint import Checkpoint, CheckpointFolder, RunInfo
-from dsrl.checkpoints.weights import Weights, WeightsInfo, save_weights
+from dsrl.checkpoints.checkpoint import RunInfo
+from dsrl.checkpoints.stage_folder import StageFolder
+from dsrl.checkpoints.weights import save_weights
 from dsrl.config.settings import STAGE_NAMES, Recipe
 from dsrl.data.dataset import TrainingSample
+from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.transforms import InputTransform, normalise
 from dsrl.evaluation.evaluate import Scores, evaluate
 from dsrl.losses import Losses, objective
 from dsrl.system import distributed
 from dsrl.system.faults import explained_faults
-from dsrl.system.files import make_folder
 from dsrl.system.signals import StopRequest
+from dsrl.training.earlier import Plan, set_aside
 from dsrl.training.guards import Guard
-from dsrl.training.history import HistoryWriter, Progress
+from dsrl.training.history import HistoryWriter, Progress, report_resumption
 from dsrl.training.loader import EpochSampler, Splits, training_loader
 from dsrl.training.start import Start
-from dsrl.training.state import Best, Position, Row, TrainingState, batch_norms, build_state
+from dsrl.training.state import (
+    Best,
+    Position,
+    Row,
+    TrainingState,
+    batch_norms,
+    build_state,
+    is_finished,
+)
 
 SCORES = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")  # in the history
 
@@ -33,41 +42,39 @@ SCORES = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")  
 def train(
     run: RunInfo,
     splits: Splits,
-    output: Path,
+    folder: StageFolder,
     device: torch.device,
     stop: StopRequest,
     start: Start | None,
-    checkpoint: Checkpoint | None,
+    plan: Plan,
 ) -> None:
     """Train the remaining epochs, then write the final weights.
 
     Args:
         run: what is trained; `splits` are those that it names.
-        output: folder of the stage.
+        folder: of the stage.
         stop: checked before each step.
         start: initial weights; None for random ones, or timm's.
-        checkpoint: to resume from, instead.
+        plan: the checkpoint to go on from, instead, and what is in the way in the folder.
     """
     recipe, resources, main = run.recipe, run.resources, distributed.is_main()
     epochs, position = recipe.training.epochs, Position()
     loader = training_loader(splits.train, recipe, resources, device, position)
     classes = splits.train.manifest.classes
-    pretrained = recipe.model.pretrained and start is None and checkpoint is None
+    pretrained = recipe.model.pretrained and start is None and plan.checkpoint is None
     state = build_state(recipe, classes, len(loader), position, start, pretrained, device)
     model = _parallelise(state.network, run, device)
-    checkpoints = CheckpointFolder(output / "checkpoints", resources.checkpoint_history)
-    if checkpoint is not None:
-        state.resume(checkpoint)
-        step = f", step {position.step}" if position.step else ""
-        distributed.report(f"Resumed after epoch {position.epoch}{step}")
-    elif main:
-        make_folder(output)
-        checkpoints.clear()
+    if plan.checkpoint is not None:
+        state.resume(plan.checkpoint)
+        planned = plan.checkpoint.run.recipe.training.epochs
+        report_resumption(state, planned, epochs, folder.path)
+    if main:
+        set_aside(folder, plan)
 
     transform = InputTransform.from_manifest(splits.train.manifest, recipe.input_size).to(device)
     texts = {"description": run.description, "id": run.experiment_id}
-    history = HistoryWriter(output, state.history, texts) if main else None
-    guard = Guard(run, state, checkpoints, stop, lambda step: _names(splits, loader, step))
+    history = HistoryWriter(folder.path, state.history, texts) if main else None
+    guard = Guard(run, state, folder.checkpoints, stop, lambda step: _names(splits, loader, step))
     title = f"stage {recipe.stage} ({STAGE_NAMES[recipe.stage]})"
     bar = Progress(title, epochs, len(loader), state.steps, enabled=main)
     try:
@@ -75,14 +82,15 @@ def train(
             closing(bar) as progress,
             explained_faults(recipe.training.batch_size, recipe.input_size),
         ):
-            while position.epoch < epochs and not _stopped_early(state, recipe):
+            while not is_finished(recipe, state.history):
                 row = _train_epoch(model, state, loader, transform, recipe, guard, progress)
                 if row["epoch"] % recipe.training.val_interval == 0 or row["epoch"] == epochs:
                     row |= _validate(state, splits, transform, device, guard)
                 state.finish_epoch(row)
                 if history is not None:
                     history.write(state.history)
-                if position.epoch % resources.checkpoint_interval == 0:
+                due = position.epoch % resources.checkpoint_interval == 0
+                if due or is_finished(recipe, state.history):
                     guard.save()
     finally:
         # End the data loader processes. They leave SIGTERM to this one, so Python's exit would wait
@@ -91,9 +99,7 @@ def train(
             loader._iterator._shutdown_workers()
     if main:
         assert state.best is not None  # the last epoch is validated
-        info = WeightsInfo.of_run(run, state.best.epoch, state.best.scores)
-        save_weights(output / "final.weights", Weights(info, state.best.layers))
-        checkpoints.finish()
+        save_weights(folder.weights, state.best.weights(run))
 
 
 def _train_epoch(
@@ -113,24 +119,21 @@ def _train_epoch(
     epoch, first, started = state.position.epoch + 1, state.position.step, time.perf_counter()
     for batch in loader:
         guard.stop_if_asked()
-        losses = _losses(model, batch, transform, recipe, state.sums.device)
+        losses, labelled_pixels = _losses(model, batch, transform, recipe, state.sums.device)
         state.optimizer.zero_grad()
         losses.total.backward()
         state.optimizer.step()
         state.scheduler.step()
-        state.sums += torch.stack(losses).detach()
+        state.add(losses, labelled_pixels)
         state.position.step += 1
         guard.after_step(losses.total)
         progress.step(epoch, losses, state.learning_rate)
     seconds = time.perf_counter() - started
     guard.check_losses()
-    sums = state.sums.clone()
-    distributed.sum_over_processes(sums)
-    means = (sums / (state.position.step * distributed.world_size())).tolist()
     return {
         "epoch": epoch,
         "learning_rate": state.learning_rate,
-        **dict(zip(Losses._fields, means, strict=True)),
+        **state.mean_losses(recipe.loss),
         "images_per_second": (state.position.step - first) * recipe.training.batch_size / seconds,
     }
 
@@ -141,8 +144,9 @@ def _losses(
     transform: InputTransform,
     recipe: Recipe,
     device: torch.device,
-) -> Losses:
-    """The losses of one batch, with the forward pass in bfloat16 on a GPU."""
+) -> tuple[Losses, Tensor]:
+    """The losses of one batch, with the forward pass in bfloat16 on a GPU; and the number of its
+    labelled pixels."""
 
     def normalised(images: Tensor) -> Tensor:
         images = normalise(images, transform.mean, transform.std)
@@ -152,7 +156,8 @@ def _losses(
     inputs, target = normalised(inputs), normalised(target)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         output = model(inputs)
-    return objective(output, labels.long(), target, recipe.loss)
+    losses = objective(output, labels.long(), target, recipe.loss)
+    return losses, (labels != IGNORE_INDEX).sum()
 
 
 def _validate(
@@ -184,15 +189,6 @@ def _validate(
 
 def _summary(scores: Scores) -> Row:
     return {name: getattr(scores, name) for name in SCORES}
-
-
-def _stopped_early(state: TrainingState, recipe: Recipe) -> bool:
-    """Whether `early_stopping` validations in a row have brought no better mean IoU."""
-    patience = recipe.training.early_stopping
-    if not patience or state.best is None:
-        return False
-    later = [row for row in state.history if row["epoch"] > state.best.epoch]
-    return sum("val_mean_iou" in row for row in later) >= patience
 
 
 def _parallelise(network: nn.Module, run: RunInfo, device: torch.device) -> nn.Module:

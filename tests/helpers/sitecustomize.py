@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-RECORDED = ("CUDA_VISIBLE_DEVICES", "SLURMD_NODENAME", "WORLD_SIZE", "RANK")
+RECORDED = ("CUDA_VISIBLE_DEVICES", "SLURMD_NODENAME", "WORLD_SIZE", "RANK", "OMP_NUM_THREADS")
 
 
 def note(event: str) -> None:

@@ -1,7 +1,11 @@
 """Trainings as tests start, disturb and compare them: what knows the inside of dsrl.training."""
 
-from collections.abc import Callable, Iterable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -24,6 +28,7 @@ from dsrl.data.manifest import read_manifest
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.training import stage as stages
 from dsrl.training import train as loop
+from dsrl.training.earlier import IfAnother
 from dsrl.training.start import find_start
 from dsrl.training.state import Position, build_state
 
@@ -43,20 +48,41 @@ def run_info(stage: int = 1, initial: str | None = None, **settings: object) -> 
 
 def checkpoint_of(layers: Mapping[str, Tensor], epoch: int) -> Checkpoint:
     """A checkpoint of such a training."""
-    progress = {"epoch": epoch, "step": 0, "sums": torch.zeros(1, 4), "best": None, "history": []}
+    progress = {"epoch": epoch, "step": 0, "sums": torch.zeros(2, 4), "best": None, "history": []}
     return Checkpoint(run_info(), progress, layers, {}, random_states())
 
 
 def train(
-    settings: Settings, stage: int, data: Path, folder: Path, previous: Path | None = None
+    settings: Settings,
+    stage: int,
+    data: Path,
+    folder: Path,
+    previous: Path | None = None,
+    if_another: IfAnother = "stop",
 ) -> None:
-    stages.train_stage(settings.recipe(stage), settings.resources, data, folder, previous)
+    stages.train_stage(
+        settings.recipe(stage), settings.resources, data, folder, previous, if_another=if_another
+    )
 
 
-def resume(checkpoint: Path) -> None:
+def resume(checkpoint: Path, **options: Any) -> None:
     """Go on from a checkpoint, as `dsrl resume-train` does."""
     loaded = load_checkpoint(checkpoint)
-    stages.resume_stage(loaded, loaded.run.resources)
+    stages.resume_stage(loaded, loaded.run.resources, **options)
+
+
+@contextmanager
+def lock_holder(folder: Path) -> Iterator[int]:
+    """Another process that holds the lock of a folder until it is killed; yields its number."""
+    script = (
+        "import sys, time; from pathlib import Path; from dsrl.system.lock import locked\n"
+        "with locked(Path(sys.argv[1])): print(); sys.stdout.flush(); time.sleep(60)"
+    )
+    line = [sys.executable, "-c", script, folder]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stdout.readline() == b"\n"
+        yield process.pid
+        process.kill()
 
 
 def first_layers(
@@ -76,7 +102,7 @@ def epochs_resumed(
     original, started = stages.train, []
 
     def record(*arguments):
-        started.append(arguments[-1])  # a checkpoint, if there is one
+        started.append(arguments[-1].checkpoint)
         original(*arguments)
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
@@ -116,8 +142,9 @@ def spoil_loss(patch: pytest.MonkeyPatch, step: int, factor: float) -> None:
 
     def spoilt(*arguments):
         numbers.append(len(numbers) + 1)
-        losses = original(*arguments)
-        return losses._replace(total=losses.total * factor) if numbers[-1] == step else losses
+        losses, labelled = original(*arguments)
+        spoilt = losses._replace(total=losses.total * factor)
+        return (spoilt if numbers[-1] == step else losses), labelled
 
     patch.setattr(loop, "_losses", spoilt)
 

@@ -56,6 +56,8 @@ def test_a_training_on_several_gpus(folder: Path, record: Path) -> None:
         ("0,1", ["--resources", "gpu=1", "--config", "gpus_per_job=2"], "GPUs available: 1"),
         ("", ["--config", "gpus_per_job=2"], "gpus_per_job is 2; GPUs available: 0"),
         ("0,1", ["--config", "nodes=2"], "nodes is 2; without Slurm there is 1"),
+        ("", ["-j", "9", "--config", "nodes=2"], "there is 1; on a cluster, leave out --cores"),
+        ("", ["-j", "9", "--config", "gpus_per_job=2"], "available: 0; on a cluster, leave out"),
     ],
 )
 def test_more_than_there_is(
@@ -71,10 +73,9 @@ def test_more_than_there_is(
         ("0,1", ["--cores", "8"], 4, "exec dsrl with-gpus 1 dsrl"),
         ("0,1", ["--cores", "8", "--config", "device=cpu"], 8, "exec dsrl"),
         ("", ["--cores", "8"], 8, "exec dsrl"),
-        # There the scheduler assigns them, whatever the login node has.
-        ("0,1", ["--cores", "8", "--jobs", "9", "--config", "num_workers=5"], 6, "exec dsrl"),
+        ("0,1", ["--cores", "8", "--jobs", "9"], 4, "exec dsrl with-gpus 1 dsrl"),
     ],
-    ids=["two GPUs", "not to be used", "none", "cluster"],
+    ids=["two GPUs", "not to be used", "none", "jobs too"],
 )
 def test_how_a_training_is_started(
     tmp_path: Path, monkeypatch, visible: str, arguments: list[str], threads: int, launch: str
@@ -85,3 +86,13 @@ def test_how_a_training_is_started(
     job = output.split("rule train:")[1]
     assert f"threads: {threads}\n" in job
     assert f"launch={launch}, " in job
+
+
+def test_a_cluster_assigns_gpus_itself(tmp_path: Path, monkeypatch) -> None:
+    """Whatever the login node has. Without --cores, a dry run takes it to be 1."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    output = dry_run(
+        tmp_path, "--cores", "1", "--jobs", "9", "--config", "gpus_per_job=4", "--", STAGE_1
+    )
+    job = output.split("rule train:")[1]
+    assert "gpu=4, launch=exec torchrun --standalone --nproc-per-node 4 -m dsrl, " in job

@@ -40,10 +40,9 @@ def test_misspelt_key_is_named_with_its_neighbour(tmp_path: Path) -> None:
     assert "unknown key 'training.epoch'; did you mean 'training.epochs'?" in told
 
 
-def test_missing_archive_says_which_and_where(tmp_path: Path) -> None:
-    told = dry_run(tmp_path, "--config", "dataset=cityscapes", fails=True)
-    assert "data/archives/leftImg8bit_trainvaltest.zip" in told
-    assert "cityscapes-dataset.com" in told
+def test_misspelt_encoder_is_named_with_its_neighbour(tmp_path: Path) -> None:
+    told = dry_run(tmp_path, "--config", "encoder=ResNet50", fails=True)
+    assert "model.encoder: " in told and "got 'ResNet50'; did you mean 'resnet50'?" in told
 
 
 def test_everything_is_made_from_nothing(tmp_path: Path) -> None:

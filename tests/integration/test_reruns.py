@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 from pipeline import ROOT, command, dry_run, jobs, snakemake, weights_path
+from training import assert_same_training
 
+from dsrl.checkpoints.format import write
 from dsrl.checkpoints.weights import load_weights
 
 REPORTED = {"table": 1, "results": 1, "classes": 1, "all": 1}
@@ -19,7 +21,7 @@ REPORTED = {"table": 1, "results": 1, "classes": 1, "all": 1}
 def retrained(first: int, *before: str) -> dict[str, int]:
     """The jobs that follow when the stages from `first` on are trained again."""
     stages = [job for k in range(first, 4) for job in (f"train {k}", f"benchmark {k}")]
-    names = [*before, *stages, "prune", "examples", "curves", *REPORTED]
+    names = [*before, "settings", *stages, "prune", "examples", "curves", *REPORTED]
     return dict.fromkeys(names, 1)
 
 
@@ -53,6 +55,15 @@ def copy(finished: Path, tmp_path: Path) -> Path:
     return target
 
 
+def test_changed_data_is_made_again_in_the_same_place(copy: Path) -> None:
+    """The commands refuse to replace what is there; Snakemake removes what it has made itself."""
+    target = copy / "data/prepared/demo-64x128/val/manifest.json"
+    before = target.read_bytes()
+    output = snakemake(copy, "--config", "demo_seed=1", "--", str(target.relative_to(copy)))
+    assert jobs(output) == {"demo_data": 1, "unpack": 1, "preprocess": 1}
+    assert target.read_bytes() != before
+
+
 def same_weights(folder: Path, other: Path, stage: int) -> bool:
     found, expected = (load_weights(weights_path(place, stage)).layers for place in (folder, other))
     return all(torch.equal(found[name], layer) for name, layer in expected.items())
@@ -62,10 +73,40 @@ def test_changed_stage_3_setting_retrains_stage_3_only(finished: Path, copy: Pat
     stamps = {stage: weights_path(copy, stage).stat().st_mtime_ns for stage in (1, 2)}
     target = str(weights_path(copy, 3).relative_to(copy))
     output = snakemake(copy, "--config", "w2=0.5", "--", target)
-    assert jobs(output) == {"train 3": 1}
+    assert jobs(output) == {"settings": 1, "train 3": 1}
     for stage, stamp in stamps.items():
         assert weights_path(copy, stage).stat().st_mtime_ns == stamp
     assert not same_weights(copy, finished, 3)
+    # What was there is whole, though Snakemake deletes outputs before it runs their rule.
+    (aside,) = (copy / "results/tiny").glob("stage3-*")
+    log = (copy / "logs/tiny/train_stage3.log").read_text()
+    assert f"(w2: 1.0 there, 0.5 here) is now in {aside}" in log
+    assert_same_training(aside, finished / "results/tiny/stage3")
+    # Back to the setting before: it is trained again, to the same weights.
+    assert jobs(snakemake(copy, "--", target)) == {"settings": 1, "train 3": 1}
+    assert same_weights(copy, finished, 3)
+
+
+def test_records_of_snakemake_are_not_needed_to_see_a_changed_setting(
+    finished: Path, copy: Path
+) -> None:
+    """As in a project that was copied without them."""
+    shutil.rmtree(copy / ".snakemake")
+    assert jobs(dry_run(copy)) == {}
+    assert jobs(dry_run(copy, "--config", "w2=0.5")) == retrained(3)
+    assert jobs(dry_run(copy, "--config", "demo_seed=1")) == retrained(
+        1, "demo_data", "unpack", "preprocess", "preprocess_train"
+    )
+
+
+def test_weights_that_were_trained_otherwise_are_not_scored(finished: Path, copy: Path) -> None:
+    """As weights that somebody put there."""
+    content = torch.load(weights_path(copy, 1), weights_only=True)
+    content["provenance"]["recipe"]["seed"] = 77
+    write(weights_path(copy, 1), content)
+    told = snakemake(copy, "--", "results/tiny/stage1/benchmark-val.txt", fails=True)
+    path = "results/tiny/stage1/final.weights"
+    assert f"{path}: was trained with other settings (seed: 77 there, 0 here); remove" in told
 
 
 def test_killed_training_goes_on_to_the_same_weights(finished: Path, copy: Path) -> None:
@@ -73,7 +114,7 @@ def test_killed_training_goes_on_to_the_same_weights(finished: Path, copy: Path)
     shutil.rmtree(copy / "results/tiny/stage2")
     weights = weights_path(copy, 2)
     line = command(copy, "--", str(weights.relative_to(copy)))
-    checkpoint = weights.parent / "checkpoints/latest"
+    checkpoint = weights.parent / "checkpoints/epoch1.checkpoint"
     running = subprocess.Popen(line, stderr=subprocess.DEVNULL, cwd=ROOT, start_new_session=True)
     deadline = time.monotonic() + 120
     while not checkpoint.exists() and running.poll() is None and time.monotonic() < deadline:

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from training import assert_same_training
 
-from dsrl.checkpoints.checkpoint import load_checkpoint
+from dsrl.checkpoints.checkpoint import CheckpointFolder, load_checkpoint
 from dsrl.checkpoints.weights import load_weights
 
 ROOT = Path(__file__).parents[2]
@@ -57,10 +57,8 @@ def check_everything_loads(folder: Path) -> int:
         rows = pd.read_csv(path)
         assert rows["epoch"].tolist() == list(range(1, len(rows) + 1))
         assert rows["total"].notna().all()
-    latest = folder / "checkpoints" / "latest"
-    if not latest.exists():
-        return 0
-    return load_checkpoint(latest.with_name(latest.read_text().strip())).progress["epoch"]
+    latest = CheckpointFolder(folder / "checkpoints").latest
+    return 0 if latest is None else load_checkpoint(latest).progress["epoch"]
 
 
 @pytest.mark.slow

@@ -9,10 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import torch
 
-from dsrl.checkpoints.checkpoint import load_checkpoint
+from dsrl.checkpoints.checkpoint import CheckpointFolder, load_checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -30,8 +31,8 @@ def terminate(
         start_new_session=True,
     )
     deadline = time.monotonic() + 60
-    latest = output / "checkpoints" / "latest"
-    while not latest.exists() and running.poll() is None and time.monotonic() < deadline:
+    folder = CheckpointFolder(output / "checkpoints")
+    while not folder.latest and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
     os.killpg(running.pid, signal.SIGTERM)
     try:
@@ -52,8 +53,9 @@ def test_sigterm_leaves_within_seconds_with_a_code_of_its_own_and_goes_on(
     assert code == os.EX_TEMPFAIL, told
     last = told.strip().splitlines()[-1]
     assert last.startswith("dsrl train: stopped by SIGTERM; repeat the call to resume from")
-    state = torch.load(last.split()[-1], weights_only=True)
-    assert (output / "checkpoints/latest").read_text().strip() == Path(last.split()[-1]).name
+    latest = CheckpointFolder(output / "checkpoints").latest
+    assert latest == Path(last.split()[-1])
+    state = torch.load(latest, weights_only=True)
     assert 0 < state["progress"]["epoch"] < 500
 
 
@@ -67,8 +69,16 @@ def test_sigterm_to_torchrun_leaves_a_checkpoint_and_the_code_of_torchrun(
     code, told = terminate([*line, "--config", settings, "--output", str(tmp_path)], tmp_path)
     assert code == 1
     assert told.count("stopped by SIGTERM; repeat the call to resume from") == 1
-    latest = tmp_path / "checkpoints" / (tmp_path / "checkpoints/latest").read_text().strip()
-    assert len(load_checkpoint(latest).progress["sums"]) == 2, "of both processes"
+    latest = CheckpointFolder(tmp_path / "checkpoints").latest
+    assert latest is not None
+    progress = load_checkpoint(latest).progress
+    assert progress["sums"][1, 0] == 2 * progress["step"], "losses of both processes"
+    # One process alone goes on from there.
+    epochs = f"--epochs={progress['epoch'] + 1}"
+    line = [sys.executable, "-m", "dsrl", "resume-train", "--checkpoint", str(latest), epochs]
+    subprocess.run(line, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    row = pd.read_csv(tmp_path / "history.csv").iloc[-1]
+    assert row.epoch == progress["epoch"] + 1 and 0.5 < row.total < 10
 
 
 @pytest.mark.slow

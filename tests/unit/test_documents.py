@@ -2,12 +2,16 @@
 
 import importlib.util
 import json
+import re
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import yaml
 
 from dsrl.config.settings import read_runs
+from dsrl.data.description import load_description
+from dsrl.data.pairing import SplitPatterns
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,6 +48,23 @@ def test_cost_page_is_current(capsys: pytest.CaptureFixture[str]) -> None:
     load("benchmarks/network_cost.py").main()
     page = (ROOT / "docs/cost.md").read_text()
     assert capsys.readouterr().out == page, "run `python benchmarks/network_cost.py > docs/cost.md`"
+
+
+def test_descriptions_in_the_documents_are_valid(tmp_path: Path) -> None:
+    """Whole ones, and the splits that are shown alone."""
+    page, checked = (ROOT / "docs/own-data.md").read_text(), 0
+    for text in re.findall("```yaml\n(.*?)```", page, re.DOTALL):
+        values = yaml.safe_load(text)
+        if "labels" in values or "extends" in values:
+            (tmp_path / "own.yaml").write_text(text)
+            load_description(str(tmp_path / "own.yaml"))
+        elif "train" in values:
+            for patterns in values.values():
+                SplitPatterns.model_validate(patterns)
+        else:
+            continue
+        checked += 1
+    assert checked == 6
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.name)

@@ -1,7 +1,6 @@
 """`track_code`: a rule depends on the rooms of the package that its subcommand uses."""
 
 import ast
-import hashlib
 import tomllib
 from itertools import chain
 

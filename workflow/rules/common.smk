@@ -1,19 +1,26 @@
 """The validated config, and the functions that find a rule's input."""
 
+import hashlib
 import json
 import re
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 from dsrl.config.settings import STAGES, read_runs
 from dsrl.data.archives import missing_archive_message
 from dsrl.data.description import load_description
+from dsrl.data.images import is_clutter
+from dsrl.data.manifest import overlap, read_manifest
+
+stop = sys.exit  # with one line; Snakemake would print an exception with its place in the rules
 
 try:
-    RUNS = read_runs(config)
+    RUNS = read_runs(config, file=next(reversed(workflow.overwrite_configfiles), None))
     SETTINGS = next(iter(RUNS.values()))  # for what all runs have in common
     DATASETS = {}
     for source in {run.data.dataset for run in RUNS.values()}:
@@ -24,11 +31,12 @@ try:
             )
         DATASETS[description.name] = (source, description)
 except (OSError, ValueError) as error:
-    raise WorkflowError(str(error)) from None
+    stop(str(error))
 
 NAMES = {source: name for name, (source, _) in DATASETS.items()}
 EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
 SPLITS = SETTINGS.benchmark.splits
+SETTINGS_FILES = {}  # path -> content, which `rule settings` writes
 
 # Finds `dsrl` even if the environment is not activated. An image has its own.
 if DeploymentMethod.APPTAINER not in workflow.deployment_settings.deployment_method:
@@ -45,17 +53,71 @@ wildcard_constraints:
     width=r"\d+",
 
 
+def missing(dataset):
+    """The archives of a data set that are not there, and that nothing draws or downloads."""
+    made = dataset.archives if dataset.name == "demo" else dataset.downloads
+    return [
+        archive
+        for archive in dataset.archives
+        if archive not in made and not Path("data/archives", archive).is_file()
+    ]
+
+
+def is_given(dataset):
+    """Whether the unpacked files of a data set are the user's, so that nothing may replace them: a
+    `folder`, or what is in `data/raw` and was not made there, or cannot be made again."""
+    raw = dataset.raw
+    if dataset.folder or raw.is_symlink() or raw.is_file():
+        return True
+    # Snakemake writes this file into each folder that a rule has made.
+    made = (raw / ".snakemake_timestamp").exists() and not missing(dataset)
+    found = raw.iterdir() if raw.is_dir() else ()
+    return not made and any(not is_clutter(Path(path.name)) for path in found)
+
+
+GIVEN = {name for name, (_, dataset) in DATASETS.items() if is_given(dataset)}
+UNPACKED = DATASETS.keys() - GIVEN
+
+for dataset in [DATASETS[name][1] for name in GIVEN if workflow.is_main_process]:
+    if dataset.archives and not missing(dataset):
+        logger.warning(
+            f"{dataset.raw} was not made by this workflow and is used as it is; remove it to unpack "
+            + ", ".join(dataset.archives)
+        )
+
+
 def archives(wildcards):
     """The archives of a data set. Those that cannot be drawn or downloaded must exist."""
     _, dataset = DATASETS[wildcards.dataset]
-    paths = [f"data/archives/{archive}" for archive in dataset.archives]
-    for path in paths:
-        made = dataset.name == "demo" or Path(path).name in dataset.downloads
-        if not made and not Path(path).exists():
-            raise WorkflowError(
-                missing_archive_message(dataset, Path(path).name, Path("data/archives"))
-            )
-    return paths
+    for archive in missing(dataset):
+        stop(missing_archive_message(dataset, archive, Path("data/archives")))
+    return [f"data/archives/{archive}" for archive in dataset.archives]
+
+
+def raw(wildcards):
+    """The folder with the unpacked files of a data set."""
+    _, dataset = DATASETS[wildcards.dataset]
+    if wildcards.dataset in GIVEN and not dataset.raw.is_dir():
+        stop(f"{dataset.raw}: no such folder; the data set '{dataset.name}' should be there")
+    return dataset.raw
+
+
+def list_file(wildcards):
+    """The file that lists the samples of a split, where it does not come from an archive."""
+    _, dataset = DATASETS[wildcards.dataset]
+    patterns = dataset.splits.get(wildcards.split)
+    path = patterns and patterns.list_file(dataset.raw)
+    unpacked = path and wildcards.dataset in UNPACKED and dataset.raw in path.parents
+    return path if path and path.is_file() and not unpacked else []
+
+
+@cache
+def warn_of_overlap(first, second):
+    """Warn once if two prepared splits have images in common."""
+    if first != second and Path(first).exists() and Path(second).exists():
+        splits = [read_manifest(Path(manifest).parent) for manifest in (first, second)]
+        if warning := overlap(*splits):
+            logger.warning(f"{Path(second).parent}: {warning}")
 
 
 def prepared(split, file="manifest.json"):
@@ -93,17 +155,44 @@ def recipe(wildcards):
     return RUNS[wildcards.run].recipe(int(wildcards.stage))
 
 
+def settings_file(folder, name, content):
+    """The file with the settings `name`, a JSON text, below `folder`."""
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+    path = f"{folder}/settings/{name}.{fingerprint}.json"
+    SETTINGS_FILES[path] = content
+    # Snakemake makes a missing input only for an output that it has to make anyway, or whose former
+    # input it remembers. In a copied project, without its records, old results would stand.
+    if not Path(path).exists():
+        workflow.dag.forcefiles.add(path)
+    return path
+
+
+def recipe_file(run, stage):
+    """The settings of a training, as a config that `dsrl train` reads."""
+    content = RUNS[run].recipe(int(stage)).model_dump_json(exclude={"stage"})
+    return settings_file(f"results/{run}", f"stage{stage}", content)
+
+
+def description_file(dataset):
+    """What a prepared data set depends on: patterns, labels and the range of values."""
+    _, description = DATASETS[dataset]
+    keys = {"splits", "labels", "value_range"}
+    content = description.model_dump_json(include=keys, exclude_none=True)
+    return settings_file("data", f"description_{dataset}", content)
+
+
+def demo_file(wildcards):
+    """The settings of the drawn data set, as a config."""
+    content = json.dumps({"demo": SETTINGS.demo.model_dump()})
+    return settings_file("data", "demo", content)
+
+
 def previous_weights(wildcards):
     """Initial weights of a stage: the final weights of the stage before, or none."""
     stage = int(wildcards.stage)
     if stage == STAGES[0] or recipe(wildcards).training.init == "encoder":
         return []
     return f"results/{wildcards.run}/stage{stage - 1}/final.weights"
-
-
-def stage_settings(wildcards):
-    """What the weights of a stage depend on, as a config in braces."""
-    return recipe(wildcards).model_dump_json(exclude={"stage"})
 
 
 def labels(wildcards, input):

@@ -2,6 +2,8 @@
 
 
 rule demo_data:
+    input:
+        settings=demo_file,
     output:
         expand("data/archives/{archive}", archive=load_description("demo").archives),
     log:
@@ -12,11 +14,10 @@ rule demo_data:
         mem_mb=1000,
         runtime=60,
     params:
-        settings=json.dumps({"demo": SETTINGS.demo.model_dump()}),
         folder=subpath(output[0], parent=True),
         code=code_of("demo"),
     shell:
-        "dsrl demo-data --config {params.settings:q} --output {params.folder} 2> {log:q}"
+        "dsrl demo-data --config {input.settings:q} --output {params.folder} 2> {log:q}"
 
 
 # Only for archives that are missing: Snakemake deletes the outputs of rules that it repeats, and
@@ -45,27 +46,34 @@ for archive, dataset in [
                 "dsrl download --dataset {params.dataset:q} {output:q} 2> {log:q}"
 
 
-rule unpack:
-    input:
-        archives,
-    output:
-        directory("data/raw/{dataset}"),
-    log:
-        "logs/unpack_{dataset}.log",
-    benchmark:
-        "logs/benchmarks/unpack_{dataset}.tsv"
-    resources:
-        mem_mb=1000,
-        runtime=reading_time,
-    params:
-        code=code_of("data"),
-    shell:
-        "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
+# Not for the data sets that are there already: Snakemake deletes what a rule is to make.
+if UNPACKED:
+
+    rule unpack:
+        input:
+            archives,
+        output:
+            directory("data/raw/{dataset}"),
+        log:
+            "logs/unpack_{dataset}.log",
+        benchmark:
+            "logs/benchmarks/unpack_{dataset}.tsv"
+        wildcard_constraints:
+            dataset="|".join(map(re.escape, UNPACKED)),
+        resources:
+            mem_mb=1000,
+            runtime=reading_time,
+        params:
+            code=code_of("data"),
+        shell:
+            "dsrl unpack {input:q} --output {output:q} 2> {log:q}"
 
 
 rule preprocess:
     input:
-        raw="data/raw/{dataset}",
+        raw=raw,
+        list=list_file,
+        settings=lambda wildcards: description_file(wildcards.dataset),
     output:
         manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",
         images="data/prepared/{dataset}-{height}x{width}/{split}/images.npy",
@@ -84,10 +92,6 @@ rule preprocess:
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset][0],
         output=subpath(output.manifest, ancestor=2),
-        # Not for the shell: changed patterns or labels trigger a rerun.
-        description=lambda wildcards: DATASETS[wildcards.dataset][1].model_dump_json(
-            include={"splits", "labels"}
-        ),
         code=code_of("data"),
     shell:
         "dsrl preprocess --dataset {params.dataset:q} --raw {input.raw:q}"

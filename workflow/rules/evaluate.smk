@@ -4,6 +4,7 @@
 rule benchmark:
     input:
         weights=benchmarked_weights,
+        settings=lambda wildcards: recipe_file(wildcards.run, wildcards.stage),
         train=prepared("train"),
         scored=prepared("{split}"),
         arrays=arrays("{split}"),
@@ -27,7 +28,8 @@ rule benchmark:
         seed=lambda wildcards: RUNS[wildcards.run].seed,
         code=code_of("evaluation"),
     shell:
-        "{resources.launch} benchmark --weights {input.weights:q} --data {params.data:q}"
+        "{resources.launch} benchmark --weights {input.weights:q} --recipe {input.settings:q}"
+        " --data {params.data:q}"
         " --dataset-split {wildcards.split} --latency-runs {params.runs}"
         " --experiment {params.experiment} --seed {params.seed} --output {output.text:q}"
         " {resources.options} > {log:q} 2>&1"

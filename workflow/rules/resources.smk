@@ -8,10 +8,15 @@ from dsrl.system.gpus import visible_gpus
 HARDWARE = SETTINGS.resources
 ON_CPU = HARDWARE.device == "cpu"
 
-# With --jobs instead of --cores, jobs go to a cluster; `remote_exec` marks such a job. There the
-# scheduler assigns GPUs and cores; elsewhere Snakemake and `dsrl with-gpus` do.
-ON_CLUSTER = workflow.remote_exec or workflow.resource_settings.nodes is not None
-CORES = 8 if ON_CLUSTER else workflow.resource_settings.cores or 1
+# Jobs go to a cluster if --jobs is given without --cores, which a dry run then sets to 1;
+# `remote_exec` marks such a job. There the scheduler assigns GPUs and cores; elsewhere Snakemake and
+# `dsrl with-gpus` do.
+GIVEN = workflow.resource_settings
+NO_CORES = GIVEN.cores is None or (workflow.output_settings.dryrun and GIVEN.cores == 1)
+ON_CLUSTER = workflow.remote_exec or (GIVEN.nodes is not None and NO_CORES)
+CORES = GIVEN.cores is None or (workflow.output_settings.dryrun and GIVEN.cores == 1)
+ON_CLUSTER = workflow.remote_exec or (GIVEN.nodes is not None and NO_CORES)
+CORES = 8 if ON_CLUSTER else GIVEN.cores or 1
 LOCAL_GPUS = [] if ON_CLUSTER or ON_CPU else visible_gpus()
 
 # Without a limit, Snakemake treats `gpu` as unlimited.
@@ -20,10 +25,13 @@ if LOCAL_GPUS and "gpu" not in workflow.global_resources:
 
 if not ON_CLUSTER:
     usable = workflow.global_resources["gpu"].value if LOCAL_GPUS else 0
+    hint = "" if GIVEN.nodes is None else "; on a cluster, leave out --cores"
     if HARDWARE.gpus_per_job > max(usable, 1):
-        raise WorkflowError(f"gpus_per_job is {HARDWARE.gpus_per_job}; GPUs available: {usable}")
+        raise WorkflowError(
+            f"gpus_per_job is {HARDWARE.gpus_per_job}; GPUs available: {usable}{hint}"
+        )
     if HARDWARE.nodes > 1:
-        raise WorkflowError(f"nodes is {HARDWARE.nodes}; without Slurm there is 1")
+        raise WorkflowError(f"nodes is {HARDWARE.nodes}; without Slurm there is 1{hint}")
 
 
 def gpu_threads(gpus=1):
@@ -89,6 +97,7 @@ def train_time(wildcards, input):
     ResNet-101 takes 8 s per megapixel on two cores (measured) and about 0.2 s on a GPU.
     """
     images = len(json.loads(Path(input.train).read_text())["samples"])
+    warn_of_overlap(input.train, input.val)
     epochs = recipe(wildcards).training.epochs
     processed = megapixels(wildcards.run, images * epochs)
     processors = HARDWARE.nodes * (1 if ON_CPU else HARDWARE.gpus_per_job)
@@ -99,6 +108,7 @@ def train_time(wildcards, input):
 def scoring_time(wildcards, input):
     """Minutes to score a split: one pass over its images, forward only."""
     images = len(json.loads(Path(input.scored).read_text())["samples"])
+    warn_of_overlap(input.train, input.scored)
     seconds = megapixels(wildcards.run, images) * (10 if ON_CPU else 0.5)
     return min(30 + int(seconds / 60), 24 * 60)
 

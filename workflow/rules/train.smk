@@ -1,4 +1,7 @@
-"""Stage 1 -> 2 -> 3. Checkpoints lie beside the outputs, where Snakemake does not delete them."""
+"""Stage 1 -> 2 -> 3. Checkpoints lie beside the outputs, where Snakemake does not delete them.
+
+A training with other settings, data or code that is there already is set aside.
+"""
 
 
 rule train:
@@ -7,6 +10,7 @@ rule train:
         val=prepared("val"),
         arrays=arrays("train", "val"),
         previous=previous_weights,
+        settings=lambda wildcards: recipe_file(wildcards.run, wildcards.stage),
     output:
         weights="results/{run}/stage{stage}/final.weights",
         history="results/{run}/stage{stage}/history.csv",
@@ -21,7 +25,6 @@ rule train:
         runtime=train_time,
         options=train_options(),
     params:
-        settings=stage_settings,
         initial=lambda wildcards, input: (
             f"--init-weights {input.previous}" if input.previous else ""
         ),
@@ -30,9 +33,9 @@ rule train:
         output=subpath(output.weights, parent=True),
         code=code_of("training"),
     shell:
-        "{resources.launch} train --stage {wildcards.stage} --data {params.data:q}"
-        " --config {params.settings:q} {params.initial} {params.labels:q}"
-        " --output {params.output:q} {resources.options} 2> {log:q}"
+        "{resources.launch} train --set-aside --stage {wildcards.stage} --data {params.data:q}"
+        " --config {input.settings:q} {params.initial} {params.labels:q}"
+        " --output {params.output:q} --code={params.code} {resources.options} 2> {log:q}"
 
 
 rule prune:

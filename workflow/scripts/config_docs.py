@@ -35,7 +35,7 @@ What most people change:
 | key | meaning |
 |---|---|
 | `data: {dataset, input_size}` | training data, and height and width of the network's input |
-| `model: {encoder, output_stride}` | any [timm] encoder that supports `features_only` |
+| `model: {encoder, output_stride}` | any [timm] model with `features_only` and `output_stride` |
 | `training: {epochs, batch_size, learning_rate}` | of each stage |
 | `stages: {3: {epochs: 50}}` | the same for one stage |
 | `training: {init: encoder}` | train each stage from scratch, to compare them at equal training |

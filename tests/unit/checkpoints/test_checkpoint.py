@@ -10,6 +10,8 @@ from training import checkpoint_of, run_info
 
 from dsrl.checkpoints.checkpoint import CheckpointFolder, load_checkpoint, restore_random_states
 from dsrl.checkpoints.format import write
+from dsrl.checkpoints.provenance import differences
+from dsrl.config.sections import Resources
 
 KILLED = """
 import os, signal, sys, torch
@@ -38,49 +40,45 @@ def test_only_the_last_are_kept_and_the_last_is_loaded(tmp_path, history):
     for epoch in range(8, 13):  # 9 sorts after 10 as text
         folder.save(checkpoint_of({"value": torch.tensor(epoch)}, epoch))
     kept = {f"epoch{epoch}.checkpoint" for epoch in range(13 - history, 13)}
-    assert names(folder) == kept | {"latest"}
-    found = folder.load_latest(run_info())
-    assert found is not None
+    assert names(folder) == kept
+    assert folder.latest is not None
+    found = load_checkpoint(folder.latest)
     assert found.progress["epoch"] == 12 and found.network["value"] == 12
     assert found.run == run_info() and found.path == folder.latest
 
 
+def test_a_step_of_the_next_epoch_is_later_than_the_epoch_before(tmp_path):
+    names = ["epoch2", "epoch10", "epoch10-step9", "epoch10-step10", "epoch11"]
+    for name in reversed(names):
+        (tmp_path / f"{name}.checkpoint").touch()
+    (tmp_path / "epoch12.checkpoint.bak").touch()
+    files = CheckpointFolder(tmp_path).files()
+    assert [path.stem for path in files] == names
+
+
 def test_there_may_be_none(tmp_path):
     folder = CheckpointFolder(tmp_path / "new")
-    assert folder.load_latest(run_info()) is None
-    folder.finish()
+    assert folder.latest is None
     folder.save(checkpoint_of({}, 1))
     (folder.folder / "epoch1.checkpoint").unlink()
-    assert folder.load_latest(run_info()) is None
+    assert folder.latest is None
 
 
-def test_that_of_another_training_is_not_resumed(tmp_path):
-    folder = CheckpointFolder(tmp_path)
-    folder.save(checkpoint_of({}, 1))
-    others = [
-        run_info(stage=2),
-        run_info(seed=1),
-        run_info(epochs=3),
-        run_info(initial="abc"),
-        run_info(encoder="resnet18"),
-    ]
-    assert [folder.load_latest(other) for other in others] == [None] * len(others)
-    moved = run_info().model_copy(
-        update={"data": run_info().data.model_copy(update={"folder": "moved"})}
-    )
-    # What the weights do not depend on: here two settings of later stages.
-    for same in (run_info(), run_info(w2=0.3, fa_stride=16), moved):
-        assert folder.load_latest(same) is not None
+def test_provenance_differs_in_what_the_weights_depend_on():
+    def how(**options: object) -> dict[str, str]:
+        return differences(run_info().provenance, run_info(**options).provenance)
 
-
-def test_a_finished_training_has_nothing_to_resume(tmp_path):
-    folder = CheckpointFolder(tmp_path)
-    folder.save(checkpoint_of({}, 1))
-    folder.finish()
-    assert folder.load_latest(run_info()) is None
-    assert names(folder) == {"epoch1.checkpoint"}
-    folder.clear()
-    assert names(folder) == set()
+    assert how(seed=1) == {"seed": "0 there, 1 here"}
+    assert how(epochs=3, encoder="resnet18").keys() == {"epochs", "encoder"}
+    assert how(initial="abc") == {"initial weights": "others"}
+    assert how(stage=2)["stage"] == "1 there, 2 here" and "w1" in how(stage=2)
+    assert how(w2=0.3, fa_stride=16, experiment="x") == {}, "settings of later stages"
+    moved = run_info().data.model_copy(update={"folder": "moved"})
+    other = run_info().model_copy(update={"data": moved, "resources": Resources(num_workers=7)})
+    assert differences(run_info().provenance, other.provenance) == {}
+    assert differences({}, run_info().provenance) == {"recipe": "unknown there"}
+    code = run_info().model_copy(update={"code": "1"})
+    assert differences(run_info().provenance, code.provenance) == {"code": "another version"}
 
 
 def test_random_numbers_go_on_where_they_were(tmp_path):
@@ -100,7 +98,7 @@ def test_a_damaged_checkpoint_is_refused_not_skipped(tmp_path):
     path = tmp_path / "epoch1.checkpoint"
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(ValueError, match=r"epoch1\.checkpoint: cannot be loaded"):
-        folder.load_latest(run_info())
+        load_checkpoint(path)
 
 
 @pytest.mark.parametrize("key", ["recipe", "checksums", "progress", "optimizer", "random"])
@@ -119,5 +117,5 @@ def test_a_process_killed_while_saving_leaves_the_checkpoint_before(tmp_path):
     arguments = [str(tmp_path / "source" / "epoch1.checkpoint"), str(tmp_path / "target")]
     done = subprocess.run([sys.executable, "-c", KILLED, *arguments], timeout=120)
     assert done.returncode == -signal.SIGKILL
-    found = CheckpointFolder(tmp_path / "target").load_latest(run_info())
-    assert found is not None and found.progress["epoch"] == 1
+    latest = CheckpointFolder(tmp_path / "target").latest
+    assert latest is not None and load_checkpoint(latest).progress["epoch"] == 1

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from training import lock_holder
 
 from dsrl.cli.main import main
 
@@ -142,10 +143,26 @@ def test_purge_asks_and_removes_only_what_training_wrote(trained, tmp_path, monk
         with pytest.raises(SystemExit, match="nothing was removed"):
             main(["purge", str(folder)])
     assert sorted(folder.rglob("*")) == before
+    aside = folder / "stage1-2026-01-31T120000-2"
+    shutil.copytree(trained[1], aside)
+    main(["purge", str(folder), "--set-aside", "--yes"])
+    assert sorted(folder.rglob("*")) == before, "only what was set aside is removed"
     main(["purge", str(folder), "--yes"])
     assert {path.name for path in folder.rglob("*")} == {"notes.txt", "link.weights"}
     assert outside.exists()
     assert "final.weights" in capsys.readouterr().out
+
+
+def test_purge_refuses_where_a_training_is_at_work(trained, tmp_path):
+    folder = shutil.copytree(trained[1], tmp_path / "stage1")
+    with (
+        lock_holder(folder),
+        pytest.raises(SystemExit, match="stage1: a training is at work there; stop it first"),
+    ):
+        main(["purge", str(tmp_path), "--yes"])
+    assert (folder / "final.weights").exists()
+    main(["purge", str(tmp_path), "--yes"])
+    assert not folder.exists()
 
 
 def test_print_model_agrees_with_the_network(trained, capsys):

@@ -60,7 +60,7 @@ def test_what_reads_no_weights_imports_no_torch(trained: dict[int, Path], tmp_pa
     row = {**dict.fromkeys(COLUMNS, 1), "type": "SSSR", "sizes": "8x8 -> 16x16", "iou_road": 0.5}
     pd.DataFrame([row]).to_csv(tmp_path / "one.csv", index=False)
     helps = ["--help", "--version", "train --help", "! with-gpus 1 absent-program"]
-    helps += ["! download --dataset camvid other.zip"]
+    helps += ["! download --dataset camvid other.zip", "! train --stage 1 --encoder ResNet50"]
     data = [
         "demo-data --train-images 1 --val-images 1 --image-size 32 64 --output archives",
         "unpack archives/leftImg8bit_trainvaltest.zip archives/gtFine_trainvaltest.zip "

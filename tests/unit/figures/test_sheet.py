@@ -74,7 +74,7 @@ def test_a_sheet_is_shown_only_if_there_is_a_display(predictor, tmp_path, monkey
 
 def test_a_sheet_replaces_a_sheet_and_no_other_file(dsrl, weights, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    Image.new("RGB", (8, 8)).save("input.png")
+    Image.effect_noise((8, 8), 90).save("input.png")
     line = ("test", "--image-file", "input.png", "--weights", weights, "--device", "cpu")
     for _ in range(2):
         assert dsrl(*line) == (0, "outputs/input.png\n", "")

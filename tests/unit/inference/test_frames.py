@@ -24,6 +24,20 @@ def test_exif_orientation_is_honoured(tmp_path):
     assert upright[:20].mean() > 200 > 50 > upright[20:].mean()
 
 
+def test_frames_of_an_animation_are_turned_too(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = [Image.new("RGB", (40, 20), colour) for colour in ("red", "lime", "blue")]
+    for number, frame in enumerate(frames):
+        frame.paste("white", (10 * number, 0, 10 * number + 10, 20))
+    for name in ("a.png", "a.webp"):
+        lossless = {"lossless": True} if name == "a.webp" else {}
+        path = tmp_path / name
+        frames[0].save(path, save_all=True, append_images=frames[1:], exif=exif, **lossless)
+        for (number, found), frame in zip(list_frames(path), frames, strict=True):
+            assert np.array_equal(found, np.rot90(np.asarray(frame), -1)), (name, number)
+
+
 def make_video(path: Path, frames: int) -> None:
     """A video of 64x32 pixels, red on the left and growing green on the right."""
     with av.open(str(path), "w") as video:
@@ -93,7 +107,7 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path, content):
 def test_a_folder_stands_for_the_images_and_videos_in_it_and_below(tmp_path):
     images = ["a.JPG", "b.png", "below/a.webp", "below/deep/c.Avif", "c.mp4", "d.e.tif"]
     others = ["notes.txt", "README", "feat.h5", "x.eps", "x.ps", "x.PDF", "x.mpg", "below/y.pdf"]
-    clutter = ["._b.png", ".c.mp4", "Thumbs.db", "desktop.ini", ".DS_Store", ".git/a.png"]
+    clutter = ["._b.png", "._c.mp4", "Thumbs.db", "desktop.ini", ".DS_Store", ".git/a.png"]
     for name in [*images, *others, *clutter, "__MACOSX/a.png", "below/__MACOSX/a.png"]:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()

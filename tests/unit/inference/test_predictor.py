@@ -99,3 +99,49 @@ def test_files_folders_and_animations(weights, tmp_path):
         assert (image.mode, image.size) == ("RGB", (30, 20))
     with Image.open(output / "video_000002.png") as image:
         assert (image.mode, image.size) == ("RGB", (24, 16))
+
+
+def test_black_and_white_are_given_by_an_option(dsrl, weights, tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint16)
+    grey[0, 0] = 255
+    Image.fromarray(grey.astype(np.uint8)).save(tmp_path / "a.png")
+    Image.fromarray(grey << 4).save(tmp_path / "b.png")
+    call = ("predict", "--weights", weights, "--device", "cpu", "--output", tmp_path / "out")
+    code, _, err = dsrl(*call, tmp_path / "b.png")
+    assert code == 1 and "b.png: its values are 0 to 4080" in err and "--value-range 0 4095" in err
+    given = (*call, "--value-range", 0, 4095, tmp_path)
+    assert dsrl(*given)[::2] == (0, "")
+    a, b = (Image.open(tmp_path / "out" / name).tobytes() for name in ("a.png", "b.png"))
+    assert a == b
+    code, _, err = dsrl(*call, "--value-range", 0, 4096, tmp_path)
+    assert code == 1 and "out/a.png: exists, and was not made from" in err
+    code, _, err = dsrl(*call, "--value-range", 4095, 0, tmp_path)
+    assert code == 2 and "argument --value-range: 4095 is not below 0" in err
+
+
+def test_large_images_are_refused_unless_an_option_allows_them(
+    dsrl, weights, tmp_path, monkeypatch, recwarn
+):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 9000)
+    image = tmp_path / "a.png"
+    Image.effect_noise((200, 100), 90).save(image)
+    for call in (
+        ("predict", image, "--output", tmp_path / "out"),
+        ("test", "--image-file", image, "--output", tmp_path / "out.png"),
+    ):
+        call = (*call, "--weights", weights, "--device", "cpu")
+        code, _, err = dsrl(*call)
+        assert code == 1 and err.count("\n") == 1
+        assert "a.png: 20000 pixels are above the limit" in err and "--max-pixels 20000 " in err
+        assert dsrl(*call, "--max-pixels", 19998)[0] == 1
+        assert dsrl(*call, "--max-pixels", 20000)[::2] == (0, "")
+    assert Image.MAX_IMAGE_PIXELS == 9000 and not recwarn.list
+
+
+def test_images_of_one_value_are_reported_in_one_line(dsrl, weights, tmp_path):
+    for name, colour in {"a": "black", "b": "white"}.items():
+        Image.new("RGB", (8, 8), colour).save(tmp_path / f"{name}.png")
+    call = ("predict", "--weights", weights, "--device", "cpu", "--output", tmp_path / "out")
+    assert dsrl(*call, tmp_path)[2] == (
+        f"note: {tmp_path}/a.png and 1 more: all pixels have the same value\n"
+    )

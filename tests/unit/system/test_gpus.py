@@ -1,5 +1,6 @@
 """GPUs are counted as CUDA counts them, and belong to one program at a time."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.system.gpus import visible_gpus
+from dsrl.system.gpus import CLAIM, keep_claim, visible_gpus
 
 # Prints its devices, and keeps them until its input ends.
 HOLD = [
@@ -77,6 +78,50 @@ def test_programs_share_no_gpu_and_wait_for_one(environment: dict[str, str]) -> 
     for program in (second, third):
         program.communicate()
         assert program.returncode != 0  # of the program itself: it has come to the end of its input
+
+
+def is_free(lock: Path) -> bool:
+    with lock.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def test_a_claim_lasts_until_the_last_process_that_it_was_made_for_ends(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    """As torchrun does, a launcher starts `dsrl` with no open files of its own, and is killed."""
+    (tmp_path / "a.weights").touch()
+    launcher = "import subprocess, sys; subprocess.run(sys.argv[1:], start_new_session=True)"
+    asks = [sys.executable, "-m", "dsrl", "purge", str(tmp_path)]
+    program = subprocess.Popen(
+        [sys.executable, "-m", "dsrl", "with-gpus", "2", sys.executable, "-c", launcher, *asks],
+        env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert program.stdin is not None and program.stdout is not None
+    while (told := program.stdout.read(1)) != "?":
+        assert told, "it has asked nothing"
+    locks = [tmp_path / f"dsrl-gpu-machine-{gpu}.lock" for gpu in range(3)]
+    for lock in locks:
+        lock.touch()
+    assert [is_free(lock) for lock in locks] == [False, False, True]
+    program.kill()
+    program.wait()
+    assert [is_free(lock) for lock in locks] == [False, False, True]
+    program.stdin.write("n\n")
+    program.stdin.close()
+    program.stdout.read()  # until `dsrl purge` ends
+    deadline = time.monotonic() + 10
+    while not all(map(is_free, locks)):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_a_claim_of_another_machine_is_no_matter(monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv(CLAIM, str(tmp_path / "absent.lock"))
+    keep_claim()
 
 
 def test_more_than_there_are(environment: dict[str, str]) -> None:

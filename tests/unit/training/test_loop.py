@@ -18,8 +18,11 @@ from training import (
 
 from dsrl.checkpoints.network import build_network
 from dsrl.checkpoints.weights import load_weights, save_weights
-from dsrl.data.dataset import PreparedSplit
+from dsrl.data.dataset import PreparedSplit, TrainingSet
+from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.evaluation.evaluate import evaluate
+from dsrl.losses import Losses
+from dsrl.training.state import TrainingState
 
 CPU = torch.device("cpu")
 
@@ -108,6 +111,38 @@ def test_the_optimiser_changes_every_parameter(prepared, tiny_settings, trained,
     after = final_layers(trained[stage])
     unchanged = {name for name, layer in before.items() if torch.equal(after[name], layer)}
     assert not unchanged
+
+
+def test_batches_without_labels_do_not_lower_the_mean_loss(
+    prepared, tiny_settings, trained, tmp_path, monkeypatch
+):
+    """The cross entropy of an epoch is the mean over its labelled pixels."""
+    original, steps = TrainingSet.__getitem__, []
+
+    def unlabelled(self, key):
+        sample = original(self, key)
+        if key[1] < 5:  # of eight images
+            sample.labels.fill_(IGNORE_INDEX)
+        return sample
+
+    def record(state, losses, labelled_pixels):
+        steps.append((losses, labelled_pixels.item()))
+        add(state, losses, labelled_pixels)
+
+    add = TrainingState.add
+    monkeypatch.setattr(TrainingSet, "__getitem__", unlabelled)
+    monkeypatch.setattr(TrainingState, "add", record)
+    settings = tiny_settings(epochs=1, batch_size=2)
+    train(settings, 2, prepared, tmp_path, trained[1] / "final.weights")
+    pixels = torch.tensor([count for _, count in steps]).double()
+    assert 0 in pixels and len(pixels.unique()) > 1
+    losses = {name: torch.stack([getattr(x, name) for x, _ in steps]) for name in Losses._fields}
+    cross_entropy = ((losses["cross_entropy"] * pixels).sum() / pixels.sum()).item()
+    mse = losses["mean_squared_error"].mean().item()
+    (row,) = history(tmp_path).to_dict("records")
+    assert row["cross_entropy"] == pytest.approx(cross_entropy)
+    assert row["mean_squared_error"] == pytest.approx(mse)
+    assert row["total"] == pytest.approx(cross_entropy + settings.loss.w1 * mse)
 
 
 def test_frozen_batch_norm_is_left_as_loaded(prepared, tiny_settings, trained, tmp_path):

@@ -1,5 +1,7 @@
 """What a stage can start from: earlier stages, and encoders of model zoos."""
 
+import re
+
 import pytest
 import timm
 import torch
@@ -7,6 +9,7 @@ from training import train
 
 from dsrl.checkpoints.weights import save_weights
 from dsrl.config.sections import Model
+from dsrl.data.manifest import read_manifest
 from dsrl.models.dsrl import DSRL
 from dsrl.training.start import find_start, load_encoder
 
@@ -92,9 +95,26 @@ def test_wrong_stage_architecture_and_classes_say_which(
     with pytest.raises(ValueError, match=r"only the layers of an encoder.*choose --init encoder"):
         find_start(settings.recipe(2), tmp_path / "zoo.cpkt", tmp_path)
     for weights, message in (
-        (make_weights(1, num_classes=3), "is for 3 classes"),
+        (make_weights(1, num_classes=3), r"3 classes \('demo'\), .* 19; .* choose --init encoder$"),
         (make_weights(1, encoder="resnet18"), "another architecture: encoder is resnet18 there"),
     ):
         save_weights(tmp_path / "other.weights", weights)
         with pytest.raises(ValueError, match=message):
             train(settings, 2, prepared, tmp_path / "stage2", tmp_path / "other.weights")
+
+
+def test_weights_of_other_classes_give_their_encoder(
+    prepared, tiny_settings, make_weights, tmp_path, capsys
+):
+    """As the message about them proposes."""
+    weights = make_weights(1, num_classes=3)
+    save_weights(tmp_path / "other.weights", weights)
+    start = find_start(
+        tiny_settings(init="encoder").recipe(2), tmp_path / "other.weights", tmp_path / "stage2"
+    )
+    network = DSRL(weights.info.model, 19, 2)
+    start.apply(network, weights.info.model, read_manifest(prepared / "val").classes)
+    backbone = network.encoder.backbone.state_dict(prefix="encoder.backbone.")
+    assert all(torch.equal(layer, weights.layers[name]) for name, layer in backbone.items())
+    told = capsys.readouterr().err.splitlines()[0]
+    assert re.search(r"other\.weights: (\d+) of \1 encoder layers matched", told)

@@ -1,0 +1,101 @@
+"""Label files: the ids in them, as they were stored."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFile
+
+from dsrl.data.depth import UnsuitableImageError, read_header, stored_values
+from dsrl.data.description import DatasetDescription, Label
+from dsrl.data.images import ImageReader, Picture, open_image, turn_upright
+
+MODES = ("L", "P", "1", "I", "I;16", "I;16B")
+# Formats that always return what was stored. JPEG 2000, WebP and AVIF may, but do not say so.
+LOSSLESS = ("BMP", "GIF", "PCX", "PNG", "PPM", "TGA", "TIFF")
+LOSSLESS_TIFF = (
+    *("raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "lzma", "zstd"),
+    *("group3", "group4", "tiff_ccitt", "tiff_raw_16"),
+)
+
+
+def read_label(path: Path, description: DatasetDescription, reader: ImageReader) -> Picture:
+    """A label file as train ids (mode L), upright.
+
+    Raises:
+        ValueError: the file cannot be read, is in a lossy format or in colours, has an unknown
+            value, or a palette of other ids; one line names the file.
+    """
+    with open_image(path) as image:
+        _check_lossless(image)
+        if image.mode not in MODES:
+            raise UnsuitableImageError(
+                "expected a label image with one channel of label ids (grey or palette), got mode "
+                f"{image.mode}; colours are not mapped to ids: write the ids as a grey PNG"
+            )
+        header = read_header(image, path)
+        reader.note_pages(image, path)
+        _, orientation = turn_upright(image)
+        values = stored_values(image, header)
+        if image.mode == "P" and not _palette_agrees(image, values, description.labels):
+            reader.note(
+                path,
+                "the palette has other colors than the description; its indices are taken as ids",
+            )
+        try:
+            train_ids = description.to_train_ids(values)
+        except ValueError as error:
+            raise UnsuitableImageError(str(error)) from None
+    return Picture(path, Image.fromarray(train_ids), orientation)
+
+
+def _check_lossless(image: ImageFile.ImageFile) -> None:
+    kind, compression = image.format, image.info.get("compression")
+    if kind == "TIFF" and compression not in LOSSLESS_TIFF:
+        kind = f"TIFF with the compression {compression}"
+    elif kind in LOSSLESS:
+        return
+    raise UnsuitableImageError(
+        f"labels are read from {', '.join(LOSSLESS)}; {kind} may be lossy, which changes the class "
+        "of pixels: write the labels as PNG, from what they were drawn in"
+    )
+
+
+def _palette_agrees(image: Image.Image, values: NDArray[Any], labels: Sequence[Label]) -> bool:
+    """Whether the palette shows each label in its color, or ids as greys of the same value.
+
+    A palette of other colours says nothing: it may be arbitrary, and an index then is an id.
+
+    Raises:
+        UnsuitableImageError: the palette has the colors of labels, but not at their ids.
+    """
+    ids: dict[tuple[int, ...], set[int]] = {}  # that a colour stands for
+    for label in labels:
+        ids.setdefault(label.color, set()).update(label.id)
+        for value in label.id:
+            ids.setdefault((value, value, value), set()).add(value)
+    described = set().union(*ids.values())
+    used = set(np.flatnonzero(np.bincount(values.ravel())).tolist())
+    elsewhere, unknown = [], 0
+    for index, colour in enumerate(_colours(image)):
+        # What is not used may be there to fill the palette, which is done in black.
+        if index not in ids.get(colour, ()) and (
+            index in used or (index in described and any(colour))
+        ):
+            elsewhere += [index] if colour in ids else []
+            unknown += colour not in ids
+    if len(elsewhere) > unknown:
+        index = elsewhere[0]
+        colour = _colours(image)[index]
+        raise UnsuitableImageError(
+            f"its palette shows the index {index} as {list(colour)}, the color of the label "
+            f"{min(ids[colour])}, so that its indices are not the label ids; write the ids as a "
+            "grey PNG, or correct the colors in the description"
+        )
+    return not elsewhere and not unknown
+
+
+def _colours(image: Image.Image) -> list[tuple[int, ...]]:
+    return [tuple(colour) for colour in np.reshape(image.getpalette() or [], (-1, 3)).tolist()]
