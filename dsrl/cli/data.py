@@ -28,7 +28,7 @@ def add_commands(commands: Any) -> None:
 
 def add_demo_data(commands: Any) -> None:
     parser = add_command(commands, "demo-data", demo_data, "draw a street-scene data set")
-    parser.add_argument("--output", type=Path, default=Path("data/archives/demo"), help="folder")
+    parser.add_output("--output", folder=True, default=Path("data/archives/demo"), help="folder")
     add_config(parser)
     add_settings(parser, Demo)
 
@@ -45,7 +45,7 @@ def demo_data(arguments: Arguments) -> None:
 def add_download(commands: Any) -> None:
     parser = add_command(commands, "download", download, "download an archive of a data set")
     add_dataset(parser)
-    parser.add_argument("archive", type=Path, help="file to write, named as in the description")
+    parser.add_output("archive", help="file to write, named as in the description")
 
 
 def download(arguments: Arguments) -> None:
@@ -63,8 +63,8 @@ def download(arguments: Arguments) -> None:
 
 def add_unpack(commands: Any) -> None:
     parser = add_command(commands, "unpack", unpack, "extract archives into one folder")
-    parser.add_argument("archives", type=Path, nargs="+", metavar="ARCHIVE", help="zip or tar file")
-    parser.add_argument("--output", type=Path, required=True, help="new folder")
+    parser.add_input("archives", nargs="+", metavar="ARCHIVE", help="zip or tar file")
+    parser.add_output("--output", folder=True, required=True, help="new folder")
 
 
 def unpack(arguments: Arguments) -> None:
@@ -78,9 +78,8 @@ def add_preprocess(commands: Any) -> None:
         commands, "preprocess", preprocess, "pair, check, resize and pack one split of a data set"
     )
     add_dataset(parser)
-    parser.add_argument(
+    parser.add_input(
         "--raw",
-        type=Path,
         help="folder with the unpacked files (default: the `folder` of the description, or "
         "data/raw/<data set>)",
     )
@@ -93,8 +92,8 @@ def add_preprocess(commands: Any) -> None:
         metavar=("H", "W"),
         help="height and width of the stored images, in pixels",
     )
-    parser.add_argument(
-        "--output", type=Path, required=True, help="folder of the prepared data set"
+    parser.add_output(
+        "--output", folder=True, required=True, help="folder of the prepared data set"
     )
     add_jobs(parser)
 

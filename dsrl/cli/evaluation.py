@@ -17,8 +17,6 @@ from dsrl.cli.options import (
 )
 from dsrl.config.settings import read_settings
 
-TABLE_OUTPUT = "text file to write; a CSV file of the same name goes beside it"
-
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this module to the parser."""
@@ -32,18 +30,18 @@ def add_commands(commands: Any) -> None:
 
 def add_benchmark(commands: Any) -> None:
     parser = add_command(commands, "benchmark", benchmark, "score weights on a split")
-    parser.add_argument("--weights", type=Path, required=True, help="weights of any stage")
+    parser.add_input("--weights", required=True, help="weights of any stage")
     add_data(parser, "weights")
     add_split(parser)
-    output = Path("outputs/benchmark.txt")
-    parser.add_argument("--output", type=file_named(".txt"), default=output, help=TABLE_OUTPUT)
+    add_table_output(parser, default=Path("outputs/benchmark.txt"))
     parser.add_argument(
         "--latency-runs", type=whole_number, default=20, help="number of timed passes"
     )
     parser.add_argument("--experiment", default="", help="experiment of the table row")
     parser.add_argument("--seed", type=int, help="seed of the table row")
-    parser.add_argument(
+    parser.add_input(
         "--recipe",
+        type=str,
         metavar="FILE",
         help="config; weights that were trained with other settings are refused",
     )
@@ -69,14 +67,13 @@ def benchmark(arguments: Arguments) -> None:
 
 def add_table(commands: Any) -> None:
     parser = add_command(commands, "table", table, "merge benchmarks into the results table")
-    parser.add_argument(
+    parser.add_input(
         "benchmarks",
-        type=Path,
         nargs="+",
         metavar="CSV",
         help="written by `dsrl benchmark`, in the order of the rows",
     )
-    parser.add_argument("--output", type=file_named(".txt"), required=True, help=TABLE_OUTPUT)
+    add_table_output(parser, required=True)
 
 
 def table(arguments: Arguments) -> None:
@@ -89,9 +86,7 @@ def add_plot_examples(commands: Any) -> None:
     parser = add_command(
         commands, "plot-examples", plot_examples, "plot inputs, predictions and ground truth"
     )
-    parser.add_argument(
-        "weights", type=Path, nargs="+", metavar="WEIGHTS", help="one column of predictions each"
-    )
+    parser.add_input("weights", nargs="+", metavar="WEIGHTS", help="one column of predictions each")
     add_data(parser, "weights")
     add_split(parser)
     parser.add_argument(
@@ -118,9 +113,8 @@ def add_plot_curves(commands: Any) -> None:
     parser = add_command(
         commands, "plot-curves", plot_curves, "plot losses and scores over the epochs"
     )
-    parser.add_argument(
+    parser.add_input(
         "histories",
-        type=Path,
         nargs="+",
         metavar="CSV",
         help="history.csv of stage 1, 2, ... in this order",
@@ -161,8 +155,18 @@ def plot_sweep(arguments: Arguments) -> None:
 
 
 def add_scores(parser: Parser) -> None:
-    parser.add_argument("benchmark", type=Path, metavar="CSV", help="written by `dsrl table`")
+    parser.add_input("benchmark", metavar="CSV", help="written by `dsrl table`")
+
+
+def add_table_output(parser: Parser, **options: Any) -> None:
+    parser.add_output(
+        "--output",
+        type=file_named(".txt"),
+        beside=(".csv",),
+        help="text file to write; a CSV file of the same name goes beside it",
+        **options,
+    )
 
 
 def add_image_output(parser: Parser) -> None:
-    parser.add_argument("--output", type=Path, required=True, help="image file to write")
+    parser.add_output("--output", required=True, help="image file to write")

@@ -1,6 +1,6 @@
 """Commands that apply a network: test, predict, export."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,7 @@ from dsrl.cli.options import (
     finite_number,
     whole_number,
 )
+from dsrl.system.files import keep_inputs, sha256
 
 if TYPE_CHECKING:
     from dsrl.data.images import ImageReader
@@ -32,12 +33,10 @@ def add_commands(commands: Any) -> None:
 
 def add_test(commands: Any) -> None:
     parser = add_command(commands, "test", test, "predict one image and show the result")
-    parser.add_argument(
-        "--image-file", type=Path, required=True, metavar="FILE", help="image of any size"
-    )
+    parser.add_input("--image-file", required=True, metavar="FILE", help="image of any size")
     add_weights(parser)
     add_reading(parser)
-    parser.add_argument(
+    parser.add_output(
         "--output",
         type=file_named(".png"),
         help="image file to write (default: outputs/<name of the image>.png)",
@@ -60,19 +59,18 @@ def add_predict(commands: Any) -> None:
     parser = add_command(
         commands, "predict", predict, "write predictions for images or for a prepared split"
     )
-    parser.add_argument(
+    parser.add_input(
         "images",
-        type=Path,
         nargs="*",
         metavar="IMAGE",
-        help="images, folders of images, animations (GIF, WebP, APNG) or videos (MP4, AVI, MOV, "
-        "MKV, WebM), which are predicted frame by frame; without any, a prepared split",
+        help="images, folders of images, animations (GIF, WebP, APNG, AVIF) or videos (MP4, AVI, "
+        "MOV, MKV, WebM), which are predicted frame by frame; without any, a prepared split",
     )
     add_weights(parser)
     add_reading(parser)
     add_data(parser, "weights")
     add_split(parser)
-    parser.add_argument("--output", type=Path, required=True, help="folder to write to")
+    parser.add_output("--output", folder=True, required=True, help="folder to write to")
     parser.add_argument(
         "--format",
         choices=("color", "train-ids", "cityscapes"),
@@ -80,27 +78,36 @@ def add_predict(commands: Any) -> None:
         help="contents of the files; cityscapes: label ids in <name>_pred.png, as the Cityscapes "
         "evaluation reads them (default: %(default)s)",
     )
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="replace files that were not made from the same images, weights and format",
+    )
     add_device(parser)
 
 
 def predict(arguments: Arguments) -> None:
-    from dsrl.inference.predictor import (
-        Predictor,
-        images_of_files,
-        images_of_split,
-        write_predictions,
-    )
+    from dsrl.inference.plan import Source, Target, plan, sources_of_files, sources_of_split
+    from dsrl.inference.predictor import Predictor, write_predictions
 
     if arguments.images and arguments.data is not None:
         raise UsageError("give either images or --data")
+    sources: Sequence[Source]
     with reader_of(arguments) as reader:
-        predictor = Predictor(arguments.weights, arguments.device)
         if arguments.images:
-            images = images_of_files(arguments.images, reader)
+            sources = sources_of_files(arguments.images, reader)
         else:
             data = data_of_weights(arguments, arguments.weights)
-            images = images_of_split(data, arguments.dataset_split)
-        write_predictions(predictor, images, arguments.output, arguments.format)
+            sources = sources_of_split(data, arguments.dataset_split)
+        target = Target(
+            arguments.output, arguments.format, sha256(arguments.weights), arguments.overwrite
+        )
+        with keep_inputs(source.path for source in sources):
+            needed = plan(sources, target)
+            predictor = Predictor(arguments.weights, arguments.device)
+            failed = write_predictions(predictor, needed, target, done=len(sources) - len(needed))
+    if failed:
+        raise ValueError(f"{failed} of {len(needed)} images could not be predicted; see above")
 
 
 def add_export(commands: Any) -> None:
@@ -108,7 +115,7 @@ def add_export(commands: Any) -> None:
         commands, "export", export, "export the inference network to a .pt2 file of torch.export"
     )
     add_weights(parser)
-    parser.add_argument("--output", type=Path, required=True, help=".pt2 file to write")
+    parser.add_output("--output", required=True, help=".pt2 file to write")
 
 
 def export(arguments: Arguments) -> None:
@@ -118,9 +125,7 @@ def export(arguments: Arguments) -> None:
 
 
 def add_weights(parser: Parser) -> None:
-    parser.add_argument(
-        "--weights", type=Path, required=True, help="weights or a checkpoint of any stage"
-    )
+    parser.add_input("--weights", required=True, help="weights or a checkpoint of any stage")
 
 
 def add_reading(parser: Parser) -> None:

@@ -2,7 +2,8 @@
 
 Exit codes: 0 done; 2 wrong usage; 1 a failure, reported in one line on stderr; 75 (EX_TEMPFAIL) a
 training that SIGTERM stopped and that resumes when the call is repeated; 130 interrupted by Ctrl-C.
-A command imports what it needs when it runs, so that `dsrl --help` does not wait for PyTorch.
+No command writes over one of its inputs, and that an output cannot be written is found before the
+work. A command imports what it needs when it runs, so that `dsrl --help` does not wait for PyTorch.
 """
 
 import os
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from dsrl import __version__
 from dsrl.cli import data, evaluation, gpus, inference, training, weights
 from dsrl.cli.options import Parser, UsageError
+from dsrl.system.files import check_output, keep_inputs
 from dsrl.system.gpus import keep_claim
 from dsrl.system.signals import Stopped
 
@@ -24,7 +26,9 @@ def main(argv: list[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     keep_claim()
     try:
-        with _quiet_threads():
+        with _quiet_threads(), keep_inputs(arguments.parser.inputs(arguments)):
+            for path, folder in arguments.parser.outputs(arguments):
+                check_output(path, folder)
             arguments.run(arguments)
         sys.stdout.flush()
     except UsageError as error:

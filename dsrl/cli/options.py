@@ -3,7 +3,7 @@
 import argparse
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -16,7 +16,42 @@ PREPARED = Path("data/prepared")
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports an error in one line."""
+    """A parser that reports an error in one line, and knows which arguments are files."""
+
+    def __init__(self, **options: Any):
+        super().__init__(**options)
+        self._inputs: list[str] = []
+        self._outputs: list[tuple[str, bool, tuple[str, ...]]] = []
+
+    def add_input(self, *names: str, **options: Any) -> None:
+        """Add what names files or folders that the command reads and must not overwrite."""
+        self._inputs.append(self.add_argument(*names, **{"type": Path, **options}).dest)
+
+    def add_output(
+        self, *names: str, folder: bool = False, beside: tuple[str, ...] = (), **options: Any
+    ) -> None:
+        """Add what names a file to write, or a `folder` to write to.
+
+        Args:
+            beside: suffixes of other files that the command writes beside that file.
+        """
+        action = self.add_argument(*names, **{"type": Path, **options})
+        self._outputs.append((action.dest, folder, beside))
+
+    def inputs(self, arguments: Arguments) -> Iterator[Path]:
+        """The files and folders that the command reads, where they are given."""
+        for name in self._inputs:
+            value = getattr(arguments, name)
+            if value is not None:
+                yield from map(Path, value if isinstance(value, list) else [value])
+
+    def outputs(self, arguments: Arguments) -> Iterator[tuple[Path, bool]]:
+        """What the command writes, where it is given; and whether it is a folder."""
+        for name, folder, beside in self._outputs:
+            path = getattr(arguments, name)
+            if path is not None:
+                yield path, folder
+                yield from ((path.with_suffix(suffix), False) for suffix in beside)
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -142,8 +177,9 @@ def file_named(suffix: str) -> Callable[[str], Path]:
 
 
 def add_config(parser: Parser) -> None:
-    parser.add_argument(
+    parser.add_input(
         "--config",
+        type=str,
         metavar="FILE",
         help="settings: a YAML file, or a mapping in braces "
         f"(default: {DEFAULT_CONFIG}, if it exists)",
@@ -156,15 +192,14 @@ def add_jobs(parser: Parser) -> None:
 
 
 def add_dataset(parser: Parser) -> None:
-    parser.add_argument(
-        "--dataset", required=True, help="demo, cityscapes, camvid, or a YAML description"
+    parser.add_input(
+        "--dataset", type=str, required=True, help="demo, cityscapes, camvid, or a YAML description"
     )
 
 
 def add_data(parser: Parser, named_by: str) -> None:
-    parser.add_argument(
+    parser.add_input(
         "--data",
-        type=Path,
         help="folder of a prepared data set "
         f"(default: data/prepared/<data set>-<H>x<W>, as the {named_by} say)",
     )

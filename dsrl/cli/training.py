@@ -31,15 +31,14 @@ def add_train(commands: Any) -> None:
     parser = add_command(commands, "train", train, "train one stage")
     parser.add_argument("--stage", type=int, choices=STAGES, required=True, help="stage to train")
     add_data(parser, "settings")
-    parser.add_argument(
+    parser.add_input(
         "--init-weights",
-        type=Path,
         metavar="FILE",
         help="initial weights: final weights of the stage before (default for stages 2 and 3: "
         "those beside --output), or a model zoo's state dict of the encoder",
     )
-    parser.add_argument(
-        "--output", type=Path, help="folder of the stage (default: weights/stage<K>)"
+    parser.add_output(
+        "--output", folder=True, help="folder of the stage (default: weights/stage<K>)"
     )
     earlier = parser.add_mutually_exclusive_group()
     earlier.add_argument(
@@ -94,17 +93,17 @@ def add_resume_train(commands: Any) -> None:
         "resume a training from a checkpoint, with its settings",
     )
     parser.add_argument(
-        "--checkpoint",
+        "--checkpoint",  # of the training's own files
         type=Path,
         required=True,
         metavar="FILE",
         help="file in the folder `checkpoints` of the stage's folder, where the training goes on",
     )
-    parser.add_argument("--output", type=Path, help="folder of the stage, if the file is elsewhere")
+    parser.add_output("--output", folder=True, help="folder of the stage, if the file is elsewhere")
     parser.add_argument(
         "--epochs", type=whole_number, help="new length of the training (default: as planned)"
     )
-    parser.add_argument("--data", type=Path, help="prepared data set, if it was moved")
+    parser.add_input("--data", help="prepared data set, if it was moved")
     add_settings(parser, Resources, leave_out=WORKFLOW_ONLY, default="as in the checkpoint")
 
 

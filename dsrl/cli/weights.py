@@ -30,10 +30,8 @@ def add_prune_weights(commands: Any) -> None:
     parser = add_command(
         commands, "prune-weights", prune_weights, "keep the layers that inference needs"
     )
-    parser.add_argument(
-        "--src-weights", type=Path, required=True, help="weights or a checkpoint of any stage"
-    )
-    parser.add_argument("--dest-weights", type=Path, required=True, help="file to write")
+    parser.add_input("--src-weights", required=True, help="weights or a checkpoint of any stage")
+    parser.add_output("--dest-weights", required=True, help="file to write")
 
 
 def prune_weights(arguments: Arguments) -> None:
@@ -50,9 +48,7 @@ def add_inspect_checkpoint(commands: Any) -> None:
         inspect_checkpoint,
         "show what a PyTorch file contains",
     )
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="or weights, or .cpkt"
-    )
+    parser.add_input("--checkpoint", required=True, metavar="FILE", help="or weights, or .cpkt")
     parser.add_argument("--json", action="store_true", help="everything but tensors, as JSON")
 
 
@@ -97,7 +93,7 @@ def add_print_model(commands: Any) -> None:
     parser = add_command(
         commands, "print-model", print_model, "list layers, parameters and operations of each stage"
     )
-    parser.add_argument("--weights", type=Path, help="describe the network of this file")
+    parser.add_input("--weights", help="describe the network of this file")
     parser.add_argument("--stage", type=int, choices=STAGES, help="only this one")
     add_config(parser)
     add_settings(parser, Model)

@@ -55,11 +55,6 @@ def is_clutter(path: PurePath) -> bool:
     return any(IS_CLUTTER.fullmatch(part) for part in path.parts)
 
 
-def is_image(path: PurePath) -> bool:
-    """Whether the suffix is one of an image format that Pillow knows."""
-    return path.suffix.lower() in Image.registered_extensions()
-
-
 @contextmanager
 def open_image(path: Path, cure: str = "get the file again") -> Iterator[ImageFile.ImageFile]:
     """Open an image file, whatever its suffix.
@@ -136,7 +131,7 @@ class ImageReader:
     """
 
     def __init__(self, value_range: ValueRange | None = None):
-        self._value_range = value_range
+        self.value_range = value_range
         self._notes: dict[str, set[Path]] = {}
 
     def read(self, path: Path) -> Picture:
@@ -165,7 +160,7 @@ class ImageReader:
         pixels, orientation = turn_upright(image, in_place=not animated)
         if header.deep:
             note = partial(self.note, path)
-            pixels = to_8_bits(pixels, header, path, self._value_range, note, animated=animated)
+            pixels = to_8_bits(pixels, header, path, self.value_range, note, animated=animated)
         elif header.white_is_zero:
             pixels = ImageOps.invert(pixels)
         pixels = _to_rgb(pixels)

@@ -1,6 +1,5 @@
 """From a raw data set to the packed arrays of a prepared one, described in `manifest.py`."""
 
-import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +19,7 @@ from dsrl.data.images import ImageReader, Picture, is_clutter, pixel_limit
 from dsrl.data.labels import read_label
 from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple, read_manifest
 from dsrl.data.pairing import Pair
-from dsrl.system.files import atomic_directory, write_text
+from dsrl.system.files import atomic_directory, sha256, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -94,7 +93,7 @@ def preprocess(
             std=std,
             class_pixels=tuple(train_ids[: len(description.classes)].tolist()),
             samples=tuple(samples),
-            checksums={path.name: _sha256(path) for path in sorted(folder.iterdir())},
+            checksums={path.name: sha256(path) for path in sorted(folder.iterdir())},
         )
         write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
     reader.print_notes()
@@ -272,8 +271,3 @@ def _mean_and_std(values: NDArray[np.int64]) -> tuple[Triple, Triple]:
         # A constant channel has a std of 0, and images are divided by it: 1 instead.
         std.append((count * second - first**2) ** 0.5 / count / 255 if count else 1.0)
     return (mean[0], mean[1], mean[2]), (std[0] or 1.0, std[1] or 1.0, std[2] or 1.0)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,7 +33,7 @@ def plot_curves(histories: Sequence[Path], output: Path) -> None:
         OSError: a file cannot be read or written.
         ValueError: a file is not a history or has no epochs, or the image format is unsupported.
     """
-    figure = Figure(figsize=(12, 6.5))
+    figure = Figure(figsize=(12, 6.5), layout="tight")
     axes = figure.subplots(2, 3)
     for stage, path in enumerate(histories, start=1):
         history = read_csv(path, ["epoch", *CURVES], "a history of `dsrl train`")
@@ -48,7 +48,6 @@ def plot_curves(histories: Sequence[Path], output: Path) -> None:
                 name = STAGE_NAMES[stage]
                 ax.plot(points["epoch"], points[column], ".-", color=f"C{stage - 1}", label=name)
     axes.flat[0].legend(fontsize=8)
-    figure.tight_layout()
     save_figure(figure, output)
 
 
@@ -70,7 +69,7 @@ def plot_classes(benchmark: Path, output: Path) -> None:
     # As in the table, there is no mean for a class that is missing with one seed.
     means = stages.groupby(level=0, sort=False).mean(skipna=False)
     errors = stages.groupby(level=0, sort=False).std().fillna(0)
-    figure = Figure(figsize=(max(6, 0.62 * len(columns)), 4))
+    figure = Figure(figsize=(max(6, 0.62 * len(columns)), 4), layout="tight")
     ax = figure.subplots()
     width = 0.8 / len(means)
     for number, name in enumerate(means.index):
@@ -86,7 +85,6 @@ def plot_classes(benchmark: Path, output: Path) -> None:
     ax.set_ylabel("IoU %")
     ax.set_title(f"{rows.dataset.iloc[0]}, split {rows.split.iloc[0]}", fontsize=10)
     ax.legend(fontsize=8)
-    figure.tight_layout()
     save_figure(figure, output)
 
 
@@ -112,7 +110,7 @@ def plot_sweep(benchmark: Path, output: Path) -> None:
     )
     points["input"] = points.sizes.str.split(" ").str[0]
     points["pixels"] = points.input.map(lambda size: int.__mul__(*map(int, size.split("x"))))
-    figure = Figure(figsize=(11, 4.2))
+    figure = Figure(figsize=(11, 4.2), layout="tight")
     axes = figure.subplots(1, 2, sharey=True)
     for names, line in points.groupby(keys[:-1], sort=False):
         shown = [key == "type" or points[key].nunique() > 1 for key in keys[:-1]]
@@ -133,7 +131,6 @@ def plot_sweep(benchmark: Path, output: Path) -> None:
     axes[1].set_xlabel("GFLOPs of the pruned network")
     axes[0].set_ylabel("mean IoU %")
     axes[0].legend(fontsize=8)
-    figure.tight_layout()
     save_figure(figure, output)
 
 

@@ -14,7 +14,7 @@ from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour
 from dsrl.data.transforms import InputTransform
-from dsrl.figures.figure import save_figure
+from dsrl.figures.figure import check_format, save_figure
 from dsrl.system.distributed import set_up_device
 
 INCHES = 3.2  # width of one image in the figure
@@ -38,6 +38,7 @@ def plot_examples(
         OSError: a file cannot be read or written.
         ValueError: a file is damaged, or the image format is unsupported.
     """
+    check_format(output)
     torch_device = set_up_device(device)
     prepared = PreparedSplit(data, split)
     indices = np.linspace(0, len(prepared) - 1, min(count, len(prepared))).round().astype(int)
@@ -81,5 +82,5 @@ def _grid(columns: dict[str, np.ndarray], classes: Sequence[ClassInfo]) -> Figur
         Rectangle((0, 0), 1, 1, color=np.array(c.color) / 255, label=c.name) for c in classes
     ]
     figure.legend(handles=handles, loc="lower center", ncols=10, fontsize=8, frameon=False)
-    figure.tight_layout(rect=(0, 0.6 / size[1], 1, 1), pad=0.3)
+    figure.set_layout_engine("tight", rect=(0, 0.6 / size[1], 1, 1), pad=0.3)
     return figure

@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from dsrl.data.images import ImageReader
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour
+from dsrl.figures.fonts import draw_text, find_fonts
 from dsrl.inference.frames import list_frames
+from dsrl.inference.pictures import SHEET, save_png, source_of
 from dsrl.inference.predictor import Predictor
-from dsrl.system.files import atomic_file
+from dsrl.system.files import check_output
 
 # Pixels.
 PANEL = (320, 1024)  # smallest and largest width of a panel
@@ -33,12 +35,16 @@ def write_sheet(
 
     Raises:
         OSError: a file cannot be read or written.
-        ValueError: `path` is not an image.
+        ValueError: `path` is not an image, or `output` is another file than a sheet.
     """
+    check_output(output)
+    if output.exists() and source_of(output, SHEET) is None:
+        raise ValueError(
+            f"{output}: exists and is not a sheet of `dsrl test`; choose another --output"
+        )
     _, image = next(list_frames(path, reader))
     sheet = draw_sheet(image, predictor.predict(image), predictor.classes)
-    with atomic_file(output) as temporary:
-        sheet.save(temporary, "PNG")
+    save_png(sheet, output, SHEET)
     if has_display():
         sheet.show(str(output))
 
@@ -74,10 +80,10 @@ def draw_sheet(image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInf
     sheet = Image.new("RGB", (total, height + lines * LINE + 3 * GAP), "white")
     for number, panel in enumerate(panels):
         sheet.paste(panel, (GAP + number * (width + GAP), GAP))
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    draw, fonts = ImageDraw.Draw(sheet), find_fonts("".join(info.name for info, _ in entries))
     for number, (info, share) in enumerate(entries):
         x = GAP + number % columns * ENTRY
         y = height + 2 * GAP + number // columns * LINE
         draw.rectangle((x, y, x + 16, y + 16), fill=info.color, outline="black")
-        draw.text((x + 22, y), f"{info.name} {100 * share:.1f} %", fill="black", font=font)
+        draw_text(draw, (x + 22, y), f"{info.name} {100 * share:.1f} %", fonts)
     return sheet

@@ -1,12 +1,26 @@
 """The frames of image files, animations and videos, one at a time, however long they are."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import suppress
+from pathlib import Path, PurePath
 
 import numpy as np
-from PIL import ImageSequence
+from PIL import Image, ImageSequence
 
-from dsrl.data.images import ImageReader, is_clutter, is_image, open_image
+from dsrl.data.images import ImageReader, is_clutter, open_image
+
+# Photographs, masks and animations. Pillow's own list has documents and containers of raw data,
+# some of which it cannot read.
+PICTURES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".avif"),
+    *(".avifs", ".bmp", ".dib", ".tif", ".tiff", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+}
+# Formats in which several frames are an animation; in others, they are pages or previews.
+ANIMATIONS = ("AVIF", "GIF", "PNG", "WEBP")
+ANIMATED = {".apng", ".avif", ".avifs", ".gif", ".png", ".webp"}
 
 # Suffix -> FFmpeg's name of the format. FFmpeg would go by the content, and take a text file with
 # addresses in it for a playlist.
@@ -19,23 +33,56 @@ VIDEOS = {
     ".webm": "matroska",
 }
 
+HEIC = {".heic", ".heif"}
+HEIC_CURE = "HEIC cannot be read; convert it to JPEG, for example with `heif-convert`"
+
 Frame = tuple[int | None, np.ndarray]
 
 
-def files_in(folder: Path) -> list[Path]:
-    """The image and video files in a folder, by their suffixes, sorted.
+def files_below(folder: Path) -> tuple[list[Path], Counter[str]]:
+    """The image and video files in a folder and its subfolders, by their suffixes, sorted; and how
+    many files there are with other suffixes.
+
+    What the operating system has added is neither. Links to folders are followed.
 
     Raises:
-        ValueError: there are none.
+        OSError: a folder cannot be read.
     """
-    found = sorted(
-        path
-        for path in folder.iterdir()
-        if (is_image(path) or path.suffix.lower() in VIDEOS) and not is_clutter(Path(path.name))
-    )
-    if not found:
-        raise ValueError(f"{folder}: no image or video in this folder; choose another one")
-    return found
+    found, others = [], Counter[str]()
+    above: dict[Path, set[Path]] = {}  # a folder that is above itself ends a circle of links
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for name, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        here = Path(name)
+        above[here] = {here.resolve(), *above.get(here.parent, ())}
+        folders[:] = (
+            below
+            for below in folders
+            if not is_clutter(PurePath(below)) and (here / below).resolve() not in above[here]
+        )
+        for path in (here / file for file in files if not is_clutter(PurePath(file))):
+            suffix = path.suffix.lower()
+            if suffix in PICTURES or suffix in VIDEOS:
+                found.append(path)
+            else:
+                others[suffix or "without suffix"] += 1
+    return sorted(found), others
+
+
+def is_animated(path: Path) -> bool:
+    """Whether a file has numbered frames, without decoding them; no, if it cannot be read."""
+    if path.suffix.lower() in VIDEOS:
+        return True
+    if path.suffix.lower() in ANIMATED:
+        with suppress(ValueError), open_image(path) as image:
+            return _is_animation(image)
+    return False
+
+
+def _is_animation(image: Image.Image) -> bool:
+    return image.format in ANIMATIONS and getattr(image, "n_frames", 1) > 1
 
 
 def list_frames(path: Path, reader: ImageReader | None = None) -> Iterator[Frame]:
@@ -60,9 +107,11 @@ def list_frames(path: Path, reader: ImageReader | None = None) -> Iterator[Frame
 
 
 def _image(path: Path, reader: ImageReader) -> Iterator[Frame]:
-    with open_image(path, f"videos are read from {', '.join(VIDEOS)}") as image:
-        # In other formats, several frames are pages or previews.
-        if image.format in ("GIF", "WEBP", "PNG") and getattr(image, "n_frames", 1) > 1:
+    suffix, cure = path.suffix.lower(), f"videos are read from {', '.join(VIDEOS)}"
+    if suffix in PICTURES | HEIC:
+        cure = HEIC_CURE if suffix in HEIC else "get the file again"
+    with open_image(path, cure) as image:
+        if _is_animation(image):
             for number, frame in enumerate(ImageSequence.Iterator(image)):
                 yield number, np.asarray(reader.decode(frame, path, animated=True).pixels)
         else:

@@ -1,8 +1,8 @@
-"""Predict images: the `Predictor`, the images it is given, and the files it writes."""
+"""Predict images: the `Predictor`, and the files with its predictions."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,15 +10,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from dsrl.checkpoints.network import load_network
-from dsrl.data.dataset import PreparedSplit
-from dsrl.data.images import ImageReader
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour
 from dsrl.data.transforms import resize_labels
-from dsrl.inference.frames import files_in, list_frames
+from dsrl.inference.pictures import PREDICTION, save_png
+from dsrl.inference.plan import Source, Target
 from dsrl.system.distributed import set_up_device
 from dsrl.system.faults import explained_faults
-from dsrl.system.files import atomic_file
 
 
 class Predictor:
@@ -67,80 +65,60 @@ class Predictor:
             return resize_labels(labels, size or image.shape[:2])[0].cpu().numpy()
 
 
-class NamedImage(NamedTuple):
-    """An image to predict."""
-
-    name: str  # of the file to write, without suffix
-    image: np.ndarray  # uint8 (h, w, 3), RGB
-    mask_size: tuple[int, int]  # height and width of the mask to write
-
-
-def images_of_split(data: Path, split: str) -> Iterator[NamedImage]:
-    """The images of a prepared split; their masks have the size of the label files.
-
-    Raises:
-        OSError: the split does not exist or cannot be read.
-        ValueError: it is damaged or empty.
-    """
-    prepared = PreparedSplit(data, split)
-    if not len(prepared):
-        raise ValueError(
-            f"{prepared.folder}: the split has no images; choose another --dataset-split"
-        )
-    for image, sample in zip(prepared.images, prepared.manifest.samples, strict=True):
-        yield NamedImage(sample.name, image, sample.native_size)
-
-
-def images_of_files(
-    paths: Sequence[Path], reader: ImageReader | None = None
-) -> Iterator[NamedImage]:
-    """The images in files and folders; of an animation (GIF, WebP, APNG) or a video, all frames,
-    numbered.
-
-    Args:
-        reader: reads the images, as in `list_frames`.
-
-    Raises:
-        OSError: a file does not exist or cannot be read.
-        ValueError: a file is not an image, or a folder has none.
-    """
-    for path in paths:
-        for file in files_in(path) if path.is_dir() else [path]:
-            for number, image in list_frames(file, reader):
-                name = file.stem if number is None else f"{file.stem}_{number:06d}"
-                yield NamedImage(name, image, (image.shape[0], image.shape[1]))
-
-
 def write_predictions(
-    predictor: Predictor, images: Iterable[NamedImage], folder: Path, file_format: str
-) -> None:
-    """Write a PNG for each image into `folder`.
+    predictor: Predictor, sources: Sequence[Source], target: Target, done: int = 0
+) -> int:
+    """Write a PNG for each image, and for each frame of an animation or a video.
+
+    Of several, an image that cannot be predicted is reported on stderr, and the others are
+    predicted.
 
     Args:
-        file_format: `color` (`<name>.png`, RGB), `train-ids` (`<name>.png`, one channel), or
-            `cityscapes` (`<name>_pred.png`, the label ids that the Cityscapes evaluation reads).
+        done: how many predictions were there before, for the message that counts them.
+
+    Returns:
+        How many images could not be predicted.
 
     Raises:
         OSError: a file cannot be written.
-        ValueError: two images have the same name.
+        ValueError: the only image cannot be predicted.
     """
-    written: set[str] = set()
-    for name, image, mask_size in tqdm(images, "predict", unit="image", disable=None):
-        file = file_name(name, file_format)
-        if file in written:
-            raise ValueError(f"{folder / file}: two images have this output file; rename one")
-        written.add(file)
-        mask = predictor.predict(image, mask_size)
-        with atomic_file(folder / file) as temporary:
-            encoded = encode(mask, predictor.classes, file_format)
-            Image.fromarray(encoded).save(temporary, "PNG")
+    failed = 0
+    total = None if any(source.is_animated for source in sources) else len(sources)
+    with tqdm(desc="predict", total=total, unit="image", disable=None) as bar:
+        for source in sources:
+            for result in _masks(predictor, source, target):
+                if isinstance(result, Exception):
+                    text = str(result) if str(source) in str(result) else f"{source}: {result}"
+                    if len(sources) == 1:
+                        raise ValueError(text)
+                    tqdm.write(text, file=sys.stderr)
+                    failed += 1
+                    continue
+                bar.update()
+                number, mask = result
+                done += mask is None
+                if mask is not None:
+                    image = Image.fromarray(encode(mask, predictor.classes, target.file_format))
+                    made_from = target.made_from(source, number)
+                    save_png(image, target.path(source.name, number), PREDICTION, made_from)
+    if done:
+        print(f"{target.folder}: kept predictions that were there: {done}", file=sys.stderr)
+    return failed
 
 
-def file_name(name: str, file_format: str) -> str:
-    """Name of the file with the prediction for the image `name`."""
-    if file_format != "cityscapes":
-        return f"{name}.png"
-    return f"{name.removesuffix('_leftImg8bit')}_pred.png"
+def _masks(
+    predictor: Predictor, source: Source, target: Target
+) -> Iterator[tuple[int | None, np.ndarray | None] | Exception]:
+    """The number and the mask of each frame, None for a mask that is there already. An error is the
+    last to come: raised here, it could not be told from one of writing."""
+    try:
+        for frame in source.frames():
+            needed = target.needs(source, frame.number)
+            mask = predictor.predict(frame.image, frame.mask_size) if needed else None
+            yield frame.number, mask
+    except (OSError, ValueError) as error:
+        yield error
 
 
 def encode(mask: np.ndarray, classes: Sequence[ClassInfo], file_format: str) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Writing to disk so that a failed run never leaves half a file, nor loses the old one.
 
 A file or folder has the name `.<name>.<machine>-<process>.tmp` until it is complete. Killed
-processes leave such files; the next process that writes to the folder removes them.
+processes leave such files; the next process that writes to the folder removes them. Nothing is
+written over an input of the command.
 """
 
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -14,7 +16,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -46,6 +48,60 @@ CURES = {
     "choose another name": (errno.EISDIR, errno.ENAMETOOLONG),
 }
 
+# The inputs of the command, by device and inode: links and other spellings lead to the same.
+_inputs: dict[tuple[int, int], Path] = {}
+
+
+@contextmanager
+def keep_inputs(paths: Iterable[Path]) -> Iterator[None]:
+    """In the block, nothing replaces one of these files, nor a folder with one of them in it.
+
+    Paths that do not exist are ignored.
+    """
+    before = dict(_inputs)
+    for path in paths:
+        with suppress(OSError):
+            _inputs[_identity(path)] = path
+    try:
+        yield
+    finally:
+        _inputs.clear()
+        _inputs.update(before)
+
+
+def check_output(path: Path, folder: bool = False) -> None:
+    """Check before long work that the file `path`, or files in the folder `path`, can be written.
+
+    Raises:
+        OSError: they cannot.
+        ValueError: the file is an input of the command.
+    """
+    with errors_that_name(path):
+        if not folder:
+            _check_file(path)
+        place = path if folder else path.parent
+        while not place.exists():
+            place = place.parent
+        if not place.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "", str(place))
+        if not os.access(place, os.W_OK | os.X_OK):
+            read_only = os.statvfs(place).f_flag & os.ST_RDONLY
+            raise OSError(errno.EROFS if read_only else errno.EACCES, "", str(place))
+
+
+def check_replaced(folder: Path) -> None:
+    """Check that the content of `folder` may go.
+
+    Raises:
+        ValueError: an input of the command is in it.
+    """
+    if not folder.exists():
+        return
+    for found in _inputs.values():
+        full, real = found.absolute(), found.resolve()
+        if _identity(folder) in map(_identity, {full, *full.parents, real, *real.parents}):
+            raise ValueError(f"{folder}: would overwrite the input {found}; choose another output")
+
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
@@ -55,12 +111,12 @@ def atomic_file(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: the folder cannot be created or written, or the disk is full.
+        ValueError: `path` is an input of the command.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}{_suffix()}")
     with errors_that_name(path):
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "", str(path))
+        _check_file(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
         try:
@@ -81,11 +137,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
     Raises:
         OSError: the parent folder cannot be created or written, or the disk is full.
+        ValueError: an input of the command is in `path`.
     """
     path = Path(path)
     with errors_that_name(path):
         if path.exists() and not path.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, "", str(path))
+        check_replaced(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(path.parent)
         with tempfile.TemporaryDirectory(
@@ -115,6 +173,16 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
 
 
+def sha256(path: Path) -> str:
+    """The checksum of a file.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def write_text(path: Path, text: str) -> None:
     """Write `text` to `path` in UTF-8, atomically."""
     with atomic_file(path) as temporary:
@@ -134,6 +202,19 @@ def errors_that_name(path: Path) -> Iterator[None]:
             raise
         text = f"cannot be written: {os.strerror(error.errno)}; {cure}"
         raise OSError(error.errno, text, str(path)) from error
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_dev, state.st_ino
+
+
+def _check_file(path: Path) -> None:
+    """Check that no folder and no input is where a file is to be written."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "", str(path))
+    if path.exists() and (found := _inputs.get(_identity(path))):
+        raise ValueError(f"{path}: would overwrite the input {found}; choose another output")
 
 
 def _suffix() -> str:

@@ -1,6 +1,5 @@
 """The file that a stage starts from: the weights of the stage before, or those of an encoder."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from dsrl.config.settings import Recipe
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
 from dsrl.system import distributed
+from dsrl.system.files import sha256
 
 # Prefixes that wrappers, ours included, add to the names of an encoder's layers.
 PREFIXES = ("module.", "model.", "encoder.", "backbone.", "features.")
@@ -97,10 +97,7 @@ def find_start(recipe: Recipe, path: Path | None, output: Path) -> Start | None:
 
 def checksum(start: Start | None) -> str | None:
     """SHA-256 of the file, if there is one."""
-    if start is None:
-        return None
-    with start.path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if start is None else sha256(start.path)
 
 
 def check_fits(info: WeightsInfo, model: Model, classes: Sequence[ClassInfo], source: str) -> None:

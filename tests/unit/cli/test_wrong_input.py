@@ -85,7 +85,8 @@ CONFIG = [
     *failure("text", "absent", "data", "bytes"),
 ]
 COMMON = {
-    **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--restart", "--set-aside"], FLAG),
+    **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--overwrite"], FLAG),
+    **dict.fromkeys(["--restart", "--set-aside"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--jobs", "--latency-runs", "--count", "--train-images"], COUNT),
     "--max-pixels": COUNT,

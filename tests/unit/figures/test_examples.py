@@ -63,6 +63,14 @@ def test_columns_and_rows(prepared, weights, saved, tmp_path):
         assert np.array_equal(shown[3], colour(split.labels[index], classes))
 
 
+def test_an_unknown_format_is_refused_before_the_work(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.doc: unsupported image format"):
+        examples.plot_examples(
+            [tmp_path / "absent"], tmp_path, split="val", count=1, output=tmp_path / "a.doc",
+            device="cpu",
+        )  # fmt: skip
+
+
 def test_a_small_split_is_shown_as_a_whole(prepared, weights, monkeypatch):
     figures = []
     monkeypatch.setattr(examples, "save_figure", lambda figure, output: figures.append(figure))

@@ -72,6 +72,24 @@ def test_a_sheet_is_shown_only_if_there_is_a_display(predictor, tmp_path, monkey
     assert shown == ([str(tmp_path / "out.png")] if display else [])
 
 
+def test_a_sheet_replaces_a_sheet_and_no_other_file(dsrl, weights, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.effect_noise((8, 8), 90).save("input.png")
+    line = ("test", "--image-file", "input.png", "--weights", weights, "--device", "cpu")
+    for _ in range(2):
+        assert dsrl(*line) == (0, "outputs/input.png\n", "")
+    for mine in ("mine.png", "text.png"):
+        Image.new("RGB", (8, 8)).save("mine.png")
+        (tmp_path / "text.png").write_text("mine")
+        before = (tmp_path / mine).read_bytes()
+        code, _, err = dsrl(*line, "--output", mine)
+        assert (code, err.count("\n")) == (1, 1)
+        assert f"{mine}: exists and is not a sheet of `dsrl test`" in err
+        assert (tmp_path / mine).read_bytes() == before
+    code, _, err = dsrl(*("outputs/input.png" if word == "input.png" else word for word in line))
+    assert code == 1 and "outputs/input.png: would overwrite the input outputs/input.png" in err
+
+
 def test_the_command_names_the_sheet_after_the_image(weights, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Image.new("RGB", (8, 8)).save("input.png")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsrl.inference.frames import files_in, list_frames
+from dsrl.inference.frames import PICTURES, files_below, is_animated, list_frames
 
 
 def test_exif_orientation_is_honoured(tmp_path):
@@ -104,14 +104,56 @@ def test_a_file_that_is_not_an_image_is_named(tmp_path, content):
         list(list_frames(path))
 
 
-def test_a_folder_stands_for_its_images_and_videos_alone(tmp_path):
-    for name in ("b.png", "a.JPG", "c.mp4", "notes.txt", "._b.png", ".DS_Store", "Thumbs.db"):
+def test_a_folder_stands_for_the_images_and_videos_in_it_and_below(tmp_path):
+    images = ["a.JPG", "b.png", "below/a.webp", "below/deep/c.Avif", "c.mp4", "d.e.tif"]
+    others = ["notes.txt", "README", "feat.h5", "x.eps", "x.ps", "x.PDF", "x.mpg", "below/y.pdf"]
+    clutter = ["._b.png", "._c.mp4", "Thumbs.db", "desktop.ini", ".DS_Store", ".git/a.png"]
+    for name in [*images, *others, *clutter, "__MACOSX/a.png", "below/__MACOSX/a.png"]:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert [path.name for path in files_in(tmp_path)] == ["a.JPG", "b.png", "c.mp4"]
-    for path in files_in(tmp_path):
-        path.unlink()
-    with pytest.raises(ValueError, match="no image or video in this folder"):
-        files_in(tmp_path)
+    found, left_out = files_below(tmp_path)
+    assert [str(path.relative_to(tmp_path)) for path in found] == images
+    counts = {".txt": 1, "without suffix": 1, ".h5": 1, ".eps": 1, ".ps": 1, ".pdf": 2, ".mpg": 1}
+    assert left_out == counts
+
+
+def test_links_to_folders_are_followed_but_not_in_a_circle(tmp_path):
+    for name in ("folder/a.png", "elsewhere/b.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "folder/link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(tmp_path / "folder")
+    found, _ = files_below(tmp_path / "folder")
+    assert [str(path.relative_to(tmp_path)) for path in found] == [
+        "folder/a.png",
+        "folder/link/b.png",
+    ]
+
+
+@pytest.mark.parametrize("suffix", sorted(PICTURES - {".apng", ".avifs", ".mpo"}))
+def test_every_suffix_of_a_picture_is_of_a_format_that_is_read(tmp_path, suffix):
+    path = tmp_path / f"a{suffix}"
+    Image.new("1" if suffix == ".pbm" else "RGB", (16, 8)).save(path)
+    ((number, image),) = list_frames(path)
+    assert (number, image.shape) == (None, (8, 16, 3))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".apng", ".avif", ".avifs"])
+def test_animations_are_known_without_decoding(tmp_path, suffix, monkeypatch):
+    path, still = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
+    frames = [Image.new("RGB", (24, 16), (60 * k, 0, 0)) for k in range(3)]
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    frames[0].save(still)
+    assert [number for number, _ in list_frames(path)] == [0, 1, 2]
+    assert [number for number, _ in list_frames(still)] == [None]
+    monkeypatch.setattr(Image.Image, "load", lambda self: pytest.fail("must not be decoded"))
+    assert is_animated(path) and not is_animated(still)
+
+
+def test_heic_is_refused_with_what_to_do(tmp_path):
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(ValueError, match=r"a\.HEIC: .*HEIC cannot be read; convert it to JPEG"):
+        list(list_frames(tmp_path / "a.HEIC"))
 
 
 def test_without_pyav_videos_are_refused_and_images_are_read(tmp_path, monkeypatch):

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dsrl.system.files import MACHINE, atomic_directory, atomic_file, write_text
+from dsrl.system.files import (
+    MACHINE,
+    atomic_directory,
+    atomic_file,
+    check_output,
+    keep_inputs,
+    write_text,
+)
 
 KILLED = """
 import os, signal, sys
@@ -166,3 +173,54 @@ def test_what_a_killed_process_was_replacing_is_put_back(tmp_path: Path) -> None
     write_text(tmp_path / "another", "")
     assert (target / "old").exists()
     assert not list(tmp_path.glob(".*.tmp"))
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "reason"),
+    [
+        ("folder", False, "Is a directory; choose another name"),
+        ("file/below/a.txt", False, "Not a directory; choose another place"),
+        ("file", True, "Not a directory; choose another place"),
+        ("file/below", True, "Not a directory; choose another place"),
+        (300 * "a", False, "File name too long; choose another name"),
+        ("locked/new/a.txt", False, "Permission denied; choose another place, or make this one"),
+        ("locked", True, "Permission denied; choose another place, or make this one"),
+    ],
+)
+def test_what_cannot_be_written_is_known_before_the_work(
+    tmp_path, path, folder, reason, monkeypatch
+):
+    access = os.access  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda p, mode: Path(p).name != "locked" and access(p, mode))
+    for name in ("folder", "locked"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("mine")
+    before = tree(tmp_path)
+    for good, is_folder in (
+        ("a.txt", False),
+        ("new/a.txt", False),
+        ("new", True),
+        ("folder", True),
+    ):
+        check_output(tmp_path / good, is_folder)
+    with pytest.raises(OSError, match=f"cannot be written: {reason}"):
+        check_output(tmp_path / path, folder)
+    assert tree(tmp_path) == before
+
+
+def test_inputs_are_kept_in_their_block_alone(tmp_path):
+    path = tmp_path / "folder" / "file"
+    path.parent.mkdir()
+    path.write_text("mine")
+    with keep_inputs([path, tmp_path / "absent"]):
+        with keep_inputs([tmp_path]), pytest.raises(ValueError, match="overwrite the input"):
+            write_text(path, "new")
+        with (
+            pytest.raises(ValueError, match=r"folder: would overwrite the input .*file; choose"),
+            atomic_directory(path.parent),
+        ):
+            pytest.fail("should fail before the work is done")
+        write_text(tmp_path / "absent", "new")
+        write_text(path.with_name("other"), "new")
+    write_text(path, "new")
+    assert path.read_text() == "new"
