@@ -128,8 +128,8 @@ def _train_epoch(
         state.position.step += 1
         guard.after_step(losses.total)
         progress.step(epoch, losses, state.learning_rate)
+    guard.check_losses()  # waits for the device
     seconds = time.perf_counter() - started
-    guard.check_losses()
     return {
         "epoch": epoch,
         "learning_rate": state.learning_rate,
