@@ -1,6 +1,7 @@
 """Showing what `.checkpoint`, `.weights` and other PyTorch files contain, and editing entries."""
 
 import difflib
+import itertools
 import json
 import math
 import shutil
@@ -81,7 +82,7 @@ def convert(text: str, kind: str) -> Any:
 
 
 def edit(path: Path, key: str, value: Any, add: bool) -> None:
-    """Set one entry of a file; the old file stays as `<name>.bak`.
+    """Set one entry of a file; the old file stays as `<name>.bak`, or `.bak2`, ... if that exists.
 
     Args:
         key: dots lead into nested entries: `resources.num_workers`. `device` is short for
@@ -109,7 +110,9 @@ def edit(path: Path, key: str, value: Any, add: bool) -> None:
             raise ValueError(f"{path}: '{key}' contains tensors, which cannot be edited")
         holder[found] = value
     _check_use(content, path)
-    with atomic_file(path.with_name(path.name + ".bak")) as temporary:
+    suffixes = (f".bak{number if number > 1 else ''}" for number in itertools.count(1))
+    backups = (path.with_name(path.name + suffix) for suffix in suffixes)
+    with atomic_file(next(file for file in backups if not file.exists())) as temporary:
         shutil.copy2(path, temporary)
     write(path, content)
 

@@ -2,15 +2,17 @@
 
 from pathlib import Path
 
-from dsrl.checkpoints.stage_folder import SET_ASIDE
+from dsrl.checkpoints.stage_folder import is_set_aside
 from dsrl.system import lock
 
 PATTERNS = (
     "*.weights",
     "*.checkpoint",
-    "*.checkpoint.bak",
-    "*.weights.bak",
+    "*.checkpoint.bak*",
+    "*.weights.bak*",
     "history.csv",
+    ".history.csv",
+    ".final.weights",
     "tensorboard/events.out.tfevents.*",
     lock.NAME,
     ".*.weights.*.tmp",
@@ -34,11 +36,16 @@ def find(folder: Path, set_aside: bool = False) -> list[Path]:
     found = {path for pattern in PATTERNS for path in folder.rglob(pattern)}
     files = sorted(path for path in found if path.is_file() and not path.is_symlink())
     if set_aside:
-        files = [p for p in files if any(map(SET_ASIDE.fullmatch, p.relative_to(folder).parts))]
-    for path in files:
-        if path.name == lock.NAME and lock.is_locked(path.parent):
-            raise OSError(f"{path.parent}: a training is at work there; stop it first")
+        files = [path for path in files if any(map(is_set_aside, _up_to(folder, path)))]
+    for place in {place for path in files for place in (path.parent, path.parents[1])}:
+        if lock.is_locked(place):
+            raise OSError(f"{place}: a training is at work there; stop it first")
     return files
+
+
+def _up_to(folder: Path, path: Path) -> list[Path]:
+    """The folders above `path`, up to `folder`."""
+    return [parent for parent in path.parents if folder in (parent, *parent.parents)]
 
 
 def remove(folder: Path, files: list[Path]) -> None:

@@ -37,8 +37,11 @@ def add_prune_weights(commands: Any) -> None:
 def prune_weights(arguments: Arguments) -> None:
     from dsrl.checkpoints.weights import load_weights, prune, save_weights
 
-    source = arguments.src_weights
-    save_weights(arguments.dest_weights, prune(load_weights(source), str(source)))
+    source, target = arguments.src_weights, arguments.dest_weights
+    pruned = prune(load_weights(source), str(source))
+    if target.is_file() and load_weights(target).info.layers == "all":
+        raise ValueError(f"{target}: has the weights of a training; choose another --dest-weights")
+    save_weights(target, pruned)
 
 
 def add_inspect_checkpoint(commands: Any) -> None:

@@ -32,7 +32,8 @@ STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
 SHARED = frozenset(("experiment", "track_code", "demo", "benchmark", "report", "resources"))
 
 Stage = Annotated[int, Field(ge=1, le=3)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]  # of a folder
+NAME = r"^[A-Za-z0-9][A-Za-z0-9_-]*$"
+Name = Annotated[str, Field(pattern=NAME)]  # of a folder
 Seed = Annotated[int, Field(ge=0)]
 
 
@@ -196,7 +197,7 @@ def read_runs(
     values, name = _read(source, name)
     values, variants = _split(values, name)
     base = parse(Settings, values, name)
-    experiments = variants.experiments or {base.experiment or _name_of(base, file): {}}
+    experiments = variants.experiments or {base.experiment or _name_of(base, file, name): {}}
     return {
         folder: parse(Settings, run, f"{name}: experiments.{run['experiment']}")
         for experiment, changes in experiments.items()
@@ -204,10 +205,15 @@ def read_runs(
     }
 
 
-def _name_of(settings: Settings, file: Path | None) -> str:
+def _name_of(settings: Settings, file: Path | None, name: str) -> str:
     """The name of an experiment that has none in its config."""
     stem = Path(file or settings.data.dataset).stem
-    return re.sub(r"\W+", "-", stem, flags=re.ASCII).strip("-_") or "experiment"
+    if re.fullmatch(NAME, stem) is None:
+        raise ValueError(
+            f"{file or name}: the name '{stem}' cannot be that of a folder in results/, which has "
+            "only letters, digits, - and _; set experiment: NAME"
+        )
+    return stem
 
 
 def _expand(

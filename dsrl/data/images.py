@@ -19,6 +19,14 @@ from dsrl.data.depth import UnsuitableImageError, ValueRange, read_header, to_8_
 # What Pillow raises for a damaged image file.
 DAMAGE = (OSError, SyntaxError, ValueError, struct.error, EOFError)
 
+# Photographs, masks and animations. Pillow's own list has documents and containers of raw data,
+# some of which it cannot read.
+PICTURES = {
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".avif"),
+    *(".avifs", ".bmp", ".dib", ".tif", ".tiff", ".tga", ".ppm", ".pgm", ".pbm", ".pnm", ".pcx"),
+    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
+}
+
 # What programs leave in folders of images, whatever the case of letters. Other hidden files and
 # folders may be data.
 CLUTTER = (

@@ -78,7 +78,8 @@ def read_manifest(folder: Path) -> Manifest:
 def overlap(first: Manifest, second: Manifest) -> str | None:
     """A warning of one line if two splits have image files in common."""
     images, others = (
-        {(split.source, sample.image) for sample in split.samples} for split in (first, second)
+        {(Path(split.source).resolve(), sample.image) for sample in split.samples}
+        for split in (first, second)
     )
     if not images & others:
         return None

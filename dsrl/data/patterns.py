@@ -6,9 +6,7 @@ import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from PIL import Image
-
-from dsrl.data.images import is_clutter
+from dsrl.data.images import PICTURES, is_clutter
 
 PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)\}")
 TOKEN = re.compile(PLACEHOLDER.pattern + r"|\*")
@@ -136,4 +134,4 @@ def _walk(folder: Path, parts: Sequence[re.Pattern[str]]) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in Image.registered_extensions()
+    return path.suffix.lower() in PICTURES

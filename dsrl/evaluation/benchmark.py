@@ -91,8 +91,8 @@ def check_settings(info: WeightsInfo, settings: Settings, weights: Path) -> None
     found = {key: info.provenance[key] for key in wanted if key in info.provenance}
     if differing := differences(found, wanted):
         raise ValueError(
-            f"{weights}: was trained with other settings ({as_text(differing)}); remove the file "
-            "to train again, or correct the settings"
+            f"{weights}: was trained with other settings ({as_text(differing)}); remove the final "
+            f"weights of stage {info.stage} to train again, or correct the settings"
         )
 
 

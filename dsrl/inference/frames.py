@@ -9,15 +9,8 @@ from pathlib import Path, PurePath
 import numpy as np
 from PIL import Image, ImageSequence
 
-from dsrl.data.images import ImageReader, is_clutter, open_image
+from dsrl.data.images import PICTURES, ImageReader, is_clutter, open_image
 
-# Photographs, masks and animations. Pillow's own list has documents and containers of raw data,
-# some of which it cannot read.
-PICTURES = {
-    *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".webp", ".avif"),
-    *(".avifs", ".bmp", ".dib", ".tif", ".tiff", ".tga", ".ppm", ".pgm", ".pbm", ".pnm"),
-    *(".jp2", ".j2k", ".j2c", ".jpc", ".jpf", ".jpx"),
-}
 # Formats in which several frames are an animation; in others, they are pages or previews.
 ANIMATIONS = ("AVIF", "GIF", "PNG", "WEBP")
 ANIMATED = {".apng", ".avif", ".avifs", ".gif", ".png", ".webp"}
@@ -64,7 +57,9 @@ def files_below(folder: Path) -> tuple[list[Path], Counter[str]]:
         )
         for path in (here / file for file in files if not is_clutter(PurePath(file))):
             suffix = path.suffix.lower()
-            if suffix in PICTURES or suffix in VIDEOS:
+            if path.exists() and not path.is_file():  # a pipe, which nothing may ever fill
+                others["special"] += 1
+            elif suffix in PICTURES or suffix in VIDEOS:
                 found.append(path)
             else:
                 others[suffix or "without suffix"] += 1

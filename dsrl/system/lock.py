@@ -11,6 +11,7 @@ from pathlib import Path
 from dsrl.system.files import errors_that_name, make_folder
 
 NAME = ".lock"
+HELD = (errno.EACCES, errno.EAGAIN)  # what POSIX says if another process has the lock
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def _lock(path: Path) -> int:
         except OSError as error:
             holder = os.pread(file, 500, 0).decode(errors="replace") or "another process"
             os.close(file)
-            if error.errno not in (errno.EACCES, errno.EAGAIN):
+            if error.errno not in HELD:
                 raise OSError(f"{path}: cannot be locked ({error.strerror})") from None
             raise OSError(
                 f"{path.parent}: in use by {holder}; wait until it has ended, stop it, or choose "
@@ -67,8 +68,6 @@ def is_locked(folder: Path) -> bool:
     try:
         with (folder / NAME).open("r+") as file:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+    except OSError as error:
+        return error.errno in HELD
     return False

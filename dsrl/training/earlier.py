@@ -7,10 +7,8 @@ from typing import Literal, NamedTuple
 from dsrl.checkpoints.checkpoint import Checkpoint, RunInfo, load_checkpoint
 from dsrl.checkpoints.provenance import Provenance, as_text, differences
 from dsrl.checkpoints.stage_folder import StageFolder
-from dsrl.checkpoints.weights import load_weights, save_weights
+from dsrl.checkpoints.weights import load_weights
 from dsrl.system import distributed
-from dsrl.training.history import write_history
-from dsrl.training.state import Best, is_finished
 
 # What to do with another training: stop, or set it aside. `restart` sets aside the same one too.
 IfAnother = Literal["stop", "set-aside", "restart"]
@@ -21,6 +19,7 @@ class Found(NamedTuple):
 
     checkpoint: Checkpoint | None  # the latest
     weights: Provenance | None  # of the final weights
+    problem: str = ""  # why a file cannot be read
 
     @property
     def provenances(self) -> list[Provenance]:
@@ -39,7 +38,7 @@ class Plan(NamedTuple):
 
     checkpoint: Checkpoint | None  # to go on from
     weights: Provenance | None  # of the final weights that are there
-    aside: Found | None = None  # the training to set aside before anything is written
+    aside: bool = False  # what is in the folder is to be set aside before anything is written
     why: str = ""
 
     def is_finished(self, run: RunInfo) -> bool:
@@ -67,12 +66,12 @@ def plan_training(folder: StageFolder, run: RunInfo, if_another: IfAnother) -> P
             raise ValueError(_refusal(folder, found, as_text(differing)))
     stray = folder.history.exists() and not found.provenances  # killed before its first checkpoint
     if differing or stray or (if_another == "restart" and found.provenances):
-        return Plan(None, None, found, as_text(differing))
-    return Plan(*found)
+        return Plan(None, None, True, found.problem or as_text(differing))
+    return Plan(found.checkpoint, found.weights)
 
 
 def plan_resumption(folder: StageFolder, run: RunInfo, checkpoint: Checkpoint) -> Plan:
-    """Go on from `checkpoint` in `folder`, with the changes in `run`; a later state of the same
+    """Go on from `checkpoint` in `folder`, with the changes in `run`; another state of the same
     training is set aside.
 
     Raises:
@@ -87,23 +86,31 @@ def plan_resumption(folder: StageFolder, run: RunInfo, checkpoint: Checkpoint) -
             f"{folder.path}: has another training ({as_text(differing)}); choose another --output"
         )
     latest = found.checkpoint
-    if latest is None or _position(latest) <= _position(checkpoint):
+    if latest is None or is_same_file(latest.path, checkpoint.path):
         return Plan(checkpoint, found.weights)
-    return Plan(checkpoint, None, found, f"epoch {latest.progress['epoch']}")
+    return Plan(checkpoint, None, True, f"epoch {latest.progress['epoch']}")
 
 
 def _read(folder: StageFolder, tolerant: bool) -> Found:
-    """What is in the folder. With `tolerant`, a file that cannot be read is of another training."""
-    weights: Provenance | None = None
+    """What is in the folder. With `tolerant`, a checkpoint that cannot be read is of another
+    training, and so are such final weights without a checkpoint."""
+    checkpoint = weights = None
+    problem = ""
+    try:
+        if path := folder.checkpoints.latest:
+            checkpoint = load_checkpoint(path)
+    except ValueError as error:
+        if not tolerant:
+            raise
+        return Found(None, {}, str(error))
     try:
         if folder.weights.exists():
             weights = load_weights(folder.weights).info.provenance
-        path = folder.checkpoints.latest
-        return Found(None if path is None else load_checkpoint(path), weights)
-    except ValueError:
+    except ValueError as error:
         if not tolerant:
             raise
-        return Found(None, {})
+        weights, problem = (None, "") if checkpoint else ({}, str(error))
+    return Found(checkpoint, weights, problem)
 
 
 def _is_shorter(run: RunInfo, found: Found) -> bool:
@@ -112,8 +119,9 @@ def _is_shorter(run: RunInfo, found: Found) -> bool:
     return run.recipe.training.epochs < max(planned)
 
 
-def _position(checkpoint: Checkpoint) -> tuple[int, int]:
-    return checkpoint.progress["epoch"], checkpoint.progress["step"]
+def is_same_file(first: Path | None, second: Path | None) -> bool:
+    """Whether two paths lead to one file."""
+    return first is not None and second is not None and first.samefile(second)
 
 
 def _refusal(folder: StageFolder, found: Found, differing: str) -> str:
@@ -125,25 +133,10 @@ def _refusal(folder: StageFolder, found: Found, differing: str) -> str:
 
 def set_aside(folder: StageFolder, plan: Plan) -> None:
     """Move what is in the way into a folder of its own; see `StageFolder.set_aside`."""
-    if plan.aside is None:
-        return
-    aside = folder.new_name()
-    folder.set_aside(aside)
-    _complete(StageFolder(aside), plan.aside.checkpoint)
-    why = f" ({plan.why})" if plan.why else ""
-    distributed.report(f"{folder.path}: the training that was there{why} is now in {aside}")
-
-
-def _complete(folder: StageFolder, checkpoint: Checkpoint | None) -> None:
-    """Write the results of a finished training again if they are missing: Snakemake deletes the
-    outputs of a rule before it repeats the rule, but not the checkpoints."""
-    if checkpoint is None or checkpoint.progress["best"] is None:
-        return
-    history = checkpoint.progress["history"]
-    if not folder.history.exists():
-        write_history(folder.history, history)
-    if not folder.weights.exists() and is_finished(checkpoint.run.recipe, history):
-        save_weights(folder.weights, Best(**checkpoint.progress["best"]).weights(checkpoint.run))
+    if plan.aside:
+        why = f" ({plan.why})" if plan.why else ""
+        aside = folder.set_aside()
+        distributed.report(f"{folder.path}: the training that was there{why} is now in {aside}")
 
 
 def place_of(checkpoint: Path) -> Path:

@@ -59,7 +59,7 @@ def report_resumption(state: TrainingState, planned: int, epochs: int, folder: P
     number of epochs."""
     step = f", step {state.position.step}" if state.position.step else ""
     distributed.report(f"Resumed after epoch {state.position.epoch}{step}; writing to {folder}")
-    if planned != epochs:
+    if planned != epochs and state.position.epoch < epochs:
         rate = state.scheduler.get_last_lr()[0]
         distributed.report(
             f"{epochs} epochs instead of {planned}: from here on, the learning rate follows the "

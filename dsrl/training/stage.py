@@ -13,6 +13,7 @@ from dsrl.system.signals import StopRequest, stop_on_sigterm
 from dsrl.training.earlier import IfAnother, Plan, place_of, plan_resumption, plan_training
 from dsrl.training.loader import Splits, open_splits
 from dsrl.training.start import Start, checksum, find_start
+from dsrl.training.state import is_finished
 from dsrl.training.train import train
 
 
@@ -63,6 +64,9 @@ def train_stage(
         )
         folder = StageFolder(output, resources.checkpoint_history)
         with distributed.main_locks(output):
+            if distributed.is_main():
+                folder.restore()
+            distributed.wait_for_all()
             plan = plan_training(folder, run, if_another)
             _train(run, splits, folder, device, stop, start, plan)
 
@@ -131,8 +135,21 @@ def _train(
             "trains again"
         )
         return
+    if plan.checkpoint is not None:
+        _check_early_stopping(run.recipe, plan.checkpoint)
     distributed.wait_for_all()  # before the main process changes what the others read
     train(run, splits, folder, device, stop, start, plan)
+
+
+def _check_early_stopping(recipe: Recipe, checkpoint: Checkpoint) -> None:
+    """Check that more epochs would be trained."""
+    history = checkpoint.progress["history"]
+    more = recipe.training.epochs > checkpoint.run.recipe.training.epochs
+    if more and len(history) < recipe.training.epochs and is_finished(recipe, history):
+        raise ValueError(
+            f"{checkpoint.path}: early stopping ended this training after epoch {len(history)}; "
+            "more epochs do not go on with it"
+        )
 
 
 def _with_epochs(recipe: Recipe, epochs: int | None, checkpoint: Checkpoint) -> Recipe:

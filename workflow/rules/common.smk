@@ -1,6 +1,7 @@
 """The validated config, and the functions that find a rule's input."""
 
 import hashlib
+import itertools
 import json
 import re
 import sys
@@ -16,6 +17,7 @@ from dsrl.data.archives import missing_archive_message
 from dsrl.data.description import load_description
 from dsrl.data.images import is_clutter
 from dsrl.data.manifest import overlap, read_manifest
+from dsrl.system.kept import keep
 
 stop = sys.exit  # with one line; Snakemake would print an exception with its place in the rules
 

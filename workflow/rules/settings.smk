@@ -19,5 +19,5 @@ rule settings:
         content=lambda wildcards, output: SETTINGS_FILES[output[0]],
     shell:
         # Those of earlier settings go, so that they are missing when they come back.
-        "(rm -f {wildcards.folder:q}/settings/{wildcards.name:q}.*.json &&"
+        "(rm -f {wildcards.folder:q}/settings/{wildcards.name:q}.????????????????.json &&"
         " printf %s {params.content:q} > {output:q}) 2> {log:q}"

@@ -4,6 +4,14 @@ A training with other settings, data or code that is there already is set aside.
 """
 
 
+# Snakemake deletes outputs before it runs their rule again; `dsrl train` brings them back to set
+# them aside.
+onstart:
+    for run, stage in itertools.product(RUNS, STAGES):
+        for file in ("final.weights", "history.csv"):
+            keep(Path("results", run, f"stage{stage}", file))
+
+
 rule train:
     input:
         train=prepared("train"),

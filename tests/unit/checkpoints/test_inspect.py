@@ -7,6 +7,7 @@ import pytest
 import torch
 from training import lock_holder
 
+from dsrl.checkpoints.checkpoint import load_checkpoint
 from dsrl.cli.main import main
 
 
@@ -145,12 +146,35 @@ def test_purge_asks_and_removes_only_what_training_wrote(trained, tmp_path, monk
     assert sorted(folder.rglob("*")) == before
     aside = folder / "stage1-2026-01-31T120000-2"
     shutil.copytree(trained[1], aside)
+    mine = folder / "mine-2026-01-31T120000"  # a name that means nothing
+    shutil.copytree(trained[1], mine / "stage1")
     main(["purge", str(folder), "--set-aside", "--yes"])
+    assert (mine / "stage1/final.weights").exists()
+    shutil.rmtree(mine)
     assert sorted(folder.rglob("*")) == before, "only what was set aside is removed"
     main(["purge", str(folder), "--yes"])
     assert {path.name for path in folder.rglob("*")} == {"notes.txt", "link.weights"}
     assert outside.exists()
     assert "final.weights" in capsys.readouterr().out
+
+
+def test_each_edit_keeps_the_file_before(path):
+    original = path.read_bytes()
+    for value in ("cpu", "gpu"):
+        main(["edit-checkpoint", "--checkpoint", str(path), "--key", "device", "--value", value])
+    assert path.with_name("test.checkpoint.bak").read_bytes() == original
+    assert load_checkpoint(path.with_name("test.checkpoint.bak2")).run.resources.device == "cpu"
+
+
+def test_pruned_weights_do_not_replace_those_of_a_training(trained, tmp_path):
+    final = tmp_path / "final.weights"
+    shutil.copy(trained[1] / "final.weights", final)
+    line = ["prune-weights", "--src-weights", str(trained[3] / "final.weights"), "--dest-weights"]
+    with pytest.raises(SystemExit, match=r"final\.weights: has the weights of a training; choose"):
+        main([*line, str(final)])
+    assert final.read_bytes() == (trained[1] / "final.weights").read_bytes()
+    for _ in range(2):  # what is pruned may be made again
+        main([*line, str(tmp_path / "inference.weights")])
 
 
 def test_purge_refuses_where_a_training_is_at_work(trained, tmp_path):
@@ -160,6 +184,8 @@ def test_purge_refuses_where_a_training_is_at_work(trained, tmp_path):
         pytest.raises(SystemExit, match="stage1: a training is at work there; stop it first"),
     ):
         main(["purge", str(tmp_path), "--yes"])
+    with lock_holder(folder), pytest.raises(SystemExit, match="at work there"):
+        main(["purge", str(folder / "checkpoints"), "--yes"])
     assert (folder / "final.weights").exists()
     main(["purge", str(tmp_path), "--yes"])
     assert not folder.exists()

@@ -243,16 +243,23 @@ def test_without_experiments_there_is_one_run() -> None:
     ("values", "file", "folder"),
     [
         ({}, None, "demo"),
-        ({"dataset": "/data/my streets.v2.yaml"}, None, "my-streets-v2"),
-        ({}, Path("config/camvid, long.yaml"), "camvid-long"),
+        ({"dataset": "/data/my-streets.yaml"}, None, "my-streets"),
+        ({}, Path("config/camvid-long.yaml"), "camvid-long"),
         ({"seeds": [1]}, Path("quick.yaml"), "quick/seed1"),
         ({"experiment": "mine"}, Path("quick.yaml"), "mine"),
-        ({}, Path("試験.yaml"), "experiment"),
     ],
 )
 def test_an_experiment_without_a_name_is_named_by_its_config(values, file, folder) -> None:
     """So that two configs do not share a folder."""
     assert list(read_runs(values, file=file)) == [folder]
+
+
+@pytest.mark.parametrize("stem", ["試験", "my réseau", "v1.2", "_x"])
+def test_a_config_whose_name_is_no_folder_needs_an_experiment(stem) -> None:
+    """Two such configs must not end in one folder."""
+    with pytest.raises(ValueError, match=rf"{stem}.yaml: the name '{stem}' .* experiment: NAME"):
+        read_runs({}, file=Path(f"{stem}.yaml"))
+    assert list(read_runs({"experiment": "mine"}, file=Path(f"{stem}.yaml"))) == ["mine"]
 
 
 def test_experiments_and_seeds_make_runs() -> None:

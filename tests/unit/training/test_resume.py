@@ -23,6 +23,7 @@ from training import (
     lock_holder,
     resume,
     train,
+    validate_as,
 )
 
 from dsrl.checkpoints import checkpoint
@@ -32,6 +33,7 @@ from dsrl.checkpoints.inspect import edit
 from dsrl.checkpoints.stage_folder import SET_ASIDE
 from dsrl.checkpoints.weights import load_weights, save_weights
 from dsrl.data.dataset import PreparedSplit
+from dsrl.system.kept import keep
 from dsrl.system.signals import Stopped
 from dsrl.training.state import TrainingState
 
@@ -201,15 +203,46 @@ def test_a_training_that_is_set_aside_stays_whole(
     assert_same_training(cut, cut.with_name("new"))
 
 
-def test_what_snakemake_deleted_of_a_finished_training_is_set_aside_too(
-    prepared, tiny_settings, trained, tmp_path
+@pytest.mark.parametrize("checkpoints", [True, False])
+def test_what_snakemake_deleted_is_set_aside_too(
+    prepared, tiny_settings, trained, tmp_path, checkpoints
 ):
+    """Whether its checkpoints are there or were removed to save space."""
     folder = shutil.copytree(trained[1], tmp_path / "stage1")
-    (folder / "final.weights").unlink()
-    (folder / "history.csv").unlink()
+    for name in ("final.weights", "history.csv"):
+        keep(folder / name)
+        (folder / name).unlink()
+    if not checkpoints:
+        shutil.rmtree(folder / "checkpoints")
     train(tiny_settings(epochs=1), 1, prepared, folder, if_another="set-aside")
     (aside,) = tmp_path.glob("stage1-*")
     assert_same_training(aside, trained[1])
+
+
+def test_what_cannot_be_read_is_set_aside_with_the_reason(
+    prepared, tiny_settings, trained, tmp_path, capsys
+):
+    folder = shutil.copytree(trained[1], tmp_path / "stage1")
+    path = folder / "checkpoints" / "epoch2.checkpoint"
+    path.write_bytes(path.read_bytes()[:1000])
+    before = contents(folder)
+    with pytest.raises(ValueError, match=r"epoch2\.checkpoint: cannot be loaded: truncated"):
+        train(tiny_settings(), 1, prepared, folder)
+    train(tiny_settings(), 1, prepared, folder, if_another="set-aside")
+    (aside,) = tmp_path.glob("stage1-*")
+    assert contents(aside) == before
+    assert "epoch2.checkpoint: cannot be loaded: truncated" in capsys.readouterr().err
+
+
+def test_only_what_a_training_writes_is_set_aside(prepared, tiny_settings, trained, tmp_path):
+    """Its folder may be a link to another disk, and have files of the user in it."""
+    folder = tmp_path / "stage1"
+    folder.symlink_to(shutil.copytree(trained[1], tmp_path / "disk" / "stage1"))
+    (folder / "thesis.tex").write_text("mine")
+    train(tiny_settings(epochs=1), 1, prepared, folder, if_another="restart")
+    (aside,) = (tmp_path / "disk").glob("stage1-*")
+    assert_same_training(aside, trained[1])
+    assert (folder / "thesis.tex").exists() and (folder / "final.weights").exists()
 
 
 @pytest.mark.parametrize("if_another", ["stop", "set-aside"])
@@ -291,6 +324,32 @@ def test_a_training_that_is_made_longer_survives_a_kill(
         longer(prepared, tiny_settings, folders[1])
     longer(prepared, tiny_settings, folders[1])
     assert_same_training(*folders)
+
+
+@pytest.mark.parametrize("call", [longer, by_command])
+def test_more_epochs_do_not_go_on_after_early_stopping(
+    prepared, tiny_settings, tmp_path, monkeypatch, call
+):
+    folder = tmp_path / "stage1"
+    validate_as(monkeypatch, [0.3, 0.2])
+    early = tiny_settings(epochs=3, early_stopping=1)
+    train(early, 1, prepared, folder)
+    before = contents(folder)
+    with pytest.raises(ValueError, match="early stopping ended this training after epoch 2"):
+        call(prepared, lambda epochs: tiny_settings(epochs=epochs, early_stopping=1), folder)
+    assert contents(folder) == before
+
+
+def test_a_branch_of_the_same_training_is_set_aside(prepared, tiny_settings, trained, tmp_path):
+    """A later epoch need not be a later state of what is there."""
+    folders = [shutil.copytree(trained[1], tmp_path / name) for name in ("first", "second")]
+    longer(prepared, tiny_settings, folders[0])
+    resume(folders[1] / "checkpoints" / "epoch2.checkpoint", epochs=5)
+    before = contents(folders[0])
+    last = folders[1] / "checkpoints" / "epoch5.checkpoint"
+    resume(last, epochs=6, output=folders[0])
+    (aside,) = tmp_path.glob("first-*")
+    assert contents(aside) == before
 
 
 def test_fewer_epochs_than_are_trained_are_refused(path):
