@@ -90,6 +90,29 @@ class _Loader(yaml.SafeLoader):
         return node
 
 
+def find_yaml(name_or_path: str, folder: Path, what: str) -> Path:
+    """The YAML file that a user names: a built-in one in `folder` by its name, any other by its
+    path; see `built_in_yaml`."""
+    if name_or_path.endswith((".yaml", ".yml")):
+        return Path(name_or_path)
+    return built_in_yaml(name_or_path, folder, what)
+
+
+def built_in_yaml(name: str, folder: Path, what: str) -> Path:
+    """The YAML file `name` in `folder`.
+
+    Raises:
+        ValueError: there is none; the message begins with `what`, and lists those there are.
+    """
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in known:
+        raise ValueError(
+            f"{what} is unknown; built-in are {', '.join(known)}, and the path of a .yaml file "
+            "describes one of your own"
+        )
+    return known[name]
+
+
 def parse_yaml(text: str | bytes, source: str) -> Any:
     """The content of YAML text.
 
