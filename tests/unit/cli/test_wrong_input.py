@@ -40,9 +40,10 @@ CALLS = {
     "edit-checkpoint": "--checkpoint checkpoints/a.checkpoint --key device --value gpu",
     "print-model": "--config tiny.yaml",
     "purge": ".",
-    "benchmark": "--weights a.weights --data data --output new.txt --device cpu",
+    "benchmark": "--weights four.weights --class-map four.yaml --data data --output new.txt "
+    "--device cpu",
     "table": "--output new.txt table.csv",
-    "plot-examples": "--output new.png --data data --device cpu a.weights",
+    "plot-examples": "--output new.png --data data --device cpu --class-map four.yaml four.weights",
     "plot-curves": "--output new.png history.csv",
     "plot-classes": "--output new.png table.csv",
     "plot-sweep": "--output new.png table.csv",
@@ -105,6 +106,7 @@ COMMON = {
     **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
     **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),
     "--config": CONFIG,
+    "--class-map": [*failure("absent-map", "absent.yaml", "map.yaml", "own.yaml"), *usage(None)],
     "--recipe": failure("absent.yaml", "data"),
     "--dataset": failure("nothing", "absent.yaml", "own.yaml"),
     "--dataset-split": [*failure("nothing"), *usage(None)],
@@ -211,6 +213,12 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     (folder / "empty").write_bytes(b"")
     (folder / "bytes").write_bytes(b"\xff\xfe\x00\x81" * 9)
     save_weights(folder / "a.weights", make_weights(3))
+    four = make_weights(1, num_classes=4)
+    save_weights(folder / "four.weights", four)
+    others = {c.name: [] for c in make_weights(3).info.classes[4:]}
+    names = {c.name: c.name for c in four.info.classes}
+    (folder / "four.yaml").write_text(json.dumps(names | others))
+    (folder / "map.yaml").write_text(json.dumps(names | others | {"road": "rode"}))
     content = (folder / "a.weights").read_bytes()
     (folder / "half.weights").write_bytes(content[: len(content) // 2])
     middle = len(content) // 2
