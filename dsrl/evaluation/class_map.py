@@ -29,7 +29,7 @@ class ClassMap:
     """From the C classes of weights to the K classes of a data set.
 
     Attributes:
-        name: of a built-in map, or the path of a file.
+        name: of a built-in map, or the path of a file; empty where none is needed.
         groups: for each class of the data the indices of those of the weights that count as it;
             then the indices of those that count as none, whose train id here is K.
         note: which classes have no counterpart.
@@ -72,7 +72,9 @@ def match_classes(
 ) -> ClassMap | None:
     """The class map from `weights` to `split`; None if both have the same classes.
 
-    One line on stderr says which classes have no counterpart, or that the map is not needed.
+    One line on stderr says which classes have no counterpart, or that the map is not needed. None
+    is needed for weights that have the classes of the data and then more, as the published networks
+    for Cityscapes have.
 
     Args:
         info: of the file `weights`.
@@ -95,6 +97,11 @@ def match_classes(
         found = read_class_map(class_map, own, given, str(weights), str(split.folder))
         print(f"note: class map {found.name}: {found.note}", file=sys.stderr)
         return found
+    if own[: len(given)] == given:
+        note = _note(own[len(given) :], [])
+        print(f"note: {weights}: {note}, as {split.folder} has no such class", file=sys.stderr)
+        same, more = range(len(given)), range(len(given), len(own))
+        return ClassMap("", (*((c,) for c in same), tuple(more)), note)
     what = f"{len(own)} there, {len(given)} here"
     if len(own) == len(given):
         what = next(f"'{a}' there, '{b}' here" for a, b in zip(own, given, strict=True) if a != b)

@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
-from dsrl.checkpoints.weights import save_weights
+from dsrl.checkpoints.weights import Weights, save_weights
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.description import load_description
+from dsrl.data.manifest import ClassInfo
 from dsrl.data.preprocess import preprocess
 from dsrl.data.transforms import InputTransform, resize_labels
 from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
@@ -211,12 +212,14 @@ def test_cityscapes_counts_as_camvid_as_the_names_say():
     assert counted == renamed | {name: name for name in same}
 
 
-def call_benchmark(weights, prepared: Path, folder: Path, class_map: Path) -> pd.Series:
+def call_benchmark(
+    weights, prepared: Path, folder: Path, class_map: Path | None = None
+) -> pd.Series:
     """The row of weights on the CPU."""
     save_weights(folder / "w.weights", weights)
     benchmark(
         folder / "w.weights", prepared, split="val", output=folder / "benchmark.txt", device="cpu",
-        latency_runs=1, class_map=str(class_map),
+        latency_runs=1, class_map=class_map and str(class_map),
     )  # fmt: skip
     return pd.read_csv(folder / "benchmark.csv").iloc[0]
 
@@ -247,4 +250,34 @@ def test_a_map_is_not_used_where_the_classes_agree(prepared, make_weights, tmp_p
     assert capsys.readouterr().err == (
         f"note: {tmp_path}/w.weights: has the classes of {prepared}/val; class map "
         f"{tmp_path}/absent.yaml is not used\n"
+    )
+
+
+@pytest.mark.parametrize("bias", [-1e9, 1e9])
+def test_a_class_that_the_data_has_not_is_wrong_where_it_is_predicted(
+    prepared, make_weights, tmp_path, capsys, bias
+):
+    weights = make_weights(1)
+    expected = call_benchmark(weights, prepared, tmp_path)
+    assert capsys.readouterr().err == ""
+    layers = dict(weights.layers)
+    last = [name for name in layers if name.startswith("sssr_head.classifier.")]
+    assert len(last) == 2
+    for name in last:
+        more = torch.full_like(layers[name][:1], bias if name.endswith("bias") else 0)
+        layers[name] = torch.cat([layers[name], more])
+    extra = ClassInfo(name="unlabeled", color=(0, 0, 0), id=0)
+    info = weights.info.model_copy(update={"classes": (*weights.info.classes, extra)})
+    row = call_benchmark(Weights(info, layers), prepared, tmp_path)
+    same = [name for name in row.index if "iou" in name or "accuracy" in name]
+    assert "iou_unlabeled" not in row.index
+    if bias < 0:  # never predicted
+        assert row[same].equals(expected[same])
+        assert row.cross_entropy == pytest.approx(expected.cross_entropy)
+    else:
+        assert (row.pixel_accuracy, row.mean_iou, row.mean_iou_native) == (0, 0, 0)
+    assert pd.isna(row.class_map)
+    assert capsys.readouterr().err == (
+        f"note: {tmp_path}/w.weights: predictions of unlabeled count as wrong, as {prepared}/val "
+        "has no such class\n"
     )
