@@ -122,7 +122,7 @@ COMMON = {
     "--fa-stride": usage("7", "x"),
     "--encoder": usage("ResNet50", "resnet50.a1", "vit_base_patch16_224"),
     "--decoder-channels": usage("6", "0", "x"),
-    "--width-scale": usage("0.3", "0", "nan", "x"),
+    "--width-scale": usage("0.3", "0.75", "0", "nan", "x"),
     "--prepared-size": usage("1 1", "0 8", "8"),
     "--scale": usage("2 1", "0 1", "1", "1 nan", "1 inf"),
     "--value-range": usage("0", "4095 0", "0 0", "0 nan", "0 inf", "black white", None),
