@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from edgenets import segmentation_layers
 from PIL import Image
 from shared import snapshot
 
@@ -33,14 +34,16 @@ CALLS = {
     "preprocess": "--dataset demo --raw raw --size 8 16 --output new",
     "train": "--stage 1 --data data --config tiny.yaml --output new",
     "resume-train": "--checkpoint checkpoints/a.checkpoint --data data",
+    "import-weights": "--source published.pth --output new.weights",
     "prune-weights": "--src-weights a.weights --dest-weights new.weights",
     "inspect-checkpoint": "--checkpoint a.weights",
     "edit-checkpoint": "--checkpoint checkpoints/a.checkpoint --key device --value gpu",
     "print-model": "--config tiny.yaml",
     "purge": ".",
-    "benchmark": "--weights a.weights --data data --output new.txt --device cpu",
+    "benchmark": "--weights four.weights --class-map four.yaml --data data --output new.txt "
+    "--device cpu",
     "table": "--output new.txt table.csv",
-    "plot-examples": "--output new.png --data data --device cpu a.weights",
+    "plot-examples": "--output new.png --data data --device cpu --class-map four.yaml four.weights",
     "plot-curves": "--output new.png history.csv",
     "plot-classes": "--output new.png table.csv",
     "plot-sweep": "--output new.png table.csv",
@@ -103,6 +106,7 @@ COMMON = {
     **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
     **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),
     "--config": CONFIG,
+    "--class-map": [*failure("absent-map", "absent.yaml", "map.yaml", "own.yaml"), *usage(None)],
     "--recipe": failure("absent.yaml", "data"),
     "--dataset": failure("nothing", "absent.yaml", "own.yaml"),
     "--dataset-split": [*failure("nothing"), *usage(None)],
@@ -118,7 +122,7 @@ COMMON = {
     "--fa-stride": usage("7", "x"),
     "--encoder": usage("ResNet50", "resnet50.a1", "vit_base_patch16_224"),
     "--decoder-channels": usage("6", "0", "x"),
-    "--width-scale": usage("0.3", "0", "nan", "x"),
+    "--width-scale": usage("0.3", "0.75", "0", "nan", "x"),
     "--prepared-size": usage("1 1", "0 8", "8"),
     "--scale": usage("2 1", "0 1", "1", "1 nan", "1 inf"),
     "--value-range": usage("0", "4095 0", "0 0", "0 nan", "0 inf", "black white", None),
@@ -139,6 +143,8 @@ SPECIAL = {
     ("plot-classes", "--output"): PICTURE_TO_WRITE,
     ("plot-sweep", "--output"): PICTURE_TO_WRITE,
     ("test", "--output"): [*usage("a.jpg", None), *failure("text/below.png", "data.png")],
+    ("import-weights", "--source"): failure("a.weights", "zoo.cpkt", "absent", "data", "text"),
+    ("import-weights", "--output"): [*usage("a.pth", None), *failure("text/a.weights")],
     ("export", "--output"): failure("a.onnx", "text/a.pt2", "data.pt2"),
     ("resume-train", "--checkpoint"): [*failure("a.weights"), *WEIGHTS],
     ("train", "--dataset"): NOTHING,  # names the folder, and here --data does
@@ -207,6 +213,12 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     (folder / "empty").write_bytes(b"")
     (folder / "bytes").write_bytes(b"\xff\xfe\x00\x81" * 9)
     save_weights(folder / "a.weights", make_weights(3))
+    four = make_weights(1, num_classes=4)
+    save_weights(folder / "four.weights", four)
+    others = {c.name: [] for c in make_weights(3).info.classes[4:]}
+    names = {c.name: c.name for c in four.info.classes}
+    (folder / "four.yaml").write_text(json.dumps(names | others))
+    (folder / "map.yaml").write_text(json.dumps(names | others | {"road": "rode"}))
     content = (folder / "a.weights").read_bytes()
     (folder / "half.weights").write_bytes(content[: len(content) // 2])
     middle = len(content) // 2
@@ -214,6 +226,7 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     (folder / "torn.weights").write_bytes(torn)
     torch.save({"conv_stem.weight": torch.zeros(3)}, folder / "zoo.cpkt")
     torch.save({"fc.weight": torch.zeros(3)}, folder / "other.cpkt")
+    torch.save(segmentation_layers(), folder / "published.pth")
     checkpoint = next((trained[1] / "checkpoints").glob("*.checkpoint"))
     shutil.copy(checkpoint, folder / "checkpoints" / "a.checkpoint")
     shutil.copy(trained[1] / "history.csv", folder)
