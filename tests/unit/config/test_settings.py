@@ -85,7 +85,7 @@ def test_a_key_that_is_given_twice_is_refused(text):
 
 
 def test_a_key_may_be_given_again_elsewhere_and_in_place_of_a_merged_one():
-    text = "{r: &r {a: 1, b: 1}, p: {q: &q {<<: *r, a: 2}}, x: {<<: *q, b: 3}, 1: 0, '1': 0}"
+    text = "{r: &r {a: 1, b: 1}, p: {q: &q {<<: *r, a: 2}}, x: {<<: *r, <<: *q, b: 3}, 1: 0}"
     found = parse_yaml(text, "x.yaml")
     assert found["p"]["q"] == {"a": 2, "b": 1} and found["x"] == {"a": 2, "b": 3}
 
