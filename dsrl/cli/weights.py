@@ -1,7 +1,8 @@
 """Commands about networks and the files that training writes: prune-weights, inspect-checkpoint,
-edit-checkpoint, print-model, purge."""
+edit-checkpoint, print-model, purge, fetch-encoder."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,42 @@ from dsrl.cli.options import (
     add_settings,
     settings_from,
 )
+from dsrl.config.encoder_weights import file_of_known, known_weights
 from dsrl.config.sections import Data, Model
 from dsrl.config.settings import STAGES
 
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this module to the parser."""
+    add_fetch_encoder(commands)
     add_prune_weights(commands)
     add_inspect_checkpoint(commands)
     add_edit_checkpoint(commands)
     add_print_model(commands)
     add_purge(commands)
+
+
+def add_fetch_encoder(commands: Any) -> None:
+    parser = add_command(
+        commands, "fetch-encoder", fetch_encoder, "get the trained weights of an encoder"
+    )
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="a timm model, or one of dsrl/config/encoder_sources.yaml (default: that of the "
+        "settings)",
+    )
+    parser.add_output("--output", help="file to write (default: data/encoders/<name>.pth)")
+    add_config(parser)
+
+
+def fetch_encoder(arguments: Arguments) -> None:
+    name = arguments.name or known_weights(settings_from(arguments).model)
+    if name is None:
+        raise UsageError("the settings start from no encoder that is known; name one")
+    from dsrl.checkpoints import fetch
+
+    print(fetch.fetch_encoder(name, arguments.output or file_of_known(name)), file=sys.stderr)
 
 
 def add_prune_weights(commands: Any) -> None:
