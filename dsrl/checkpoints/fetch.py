@@ -1,11 +1,11 @@
 """Fetching trained encoders: from an installed package, from EdgeNets, or from timm's hub."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
@@ -106,18 +106,15 @@ def _from_timm(name: str, output: Path, hint: str) -> Fetched:
 
     current = timm.models.get_deprecated_models().get(name) or name
     known = timm.get_pretrained_cfg(current)
-    address = known.url if known else ""
-    repository = known.hf_hub_id if known else name.partition(":")[2]
-    if repository and not name.startswith("local-dir:"):
-        address = _address(repository)
+    repository = known.hf_hub_id if known else name.partition("hf-hub:")[2]
+    address = _address(repository) if repository else str(known.url if known else "")
     with _explained(name, address, output, hint), timeout(TIMEOUT):
-        if address and repository:
+        if repository:
             _find(repository, address)
         model = timm.create_model(name, pretrained=True)
-    of = model.pretrained_cfg
-    return Fetched(
-        model.state_dict(), address or name, of.get("license") or "unknown", of["mean"], of["std"]
-    )
+    about: Any = model.pretrained_cfg
+    license = about.get("license") or "unknown"
+    return Fetched(model.state_dict(), address or name, license, about["mean"], about["std"])
 
 
 def _address(repository: str) -> str:
@@ -145,21 +142,21 @@ def _find(repository: str, address: str) -> None:
         for file in FILES
     ):
         return
-    try:
+    with suppress(HfHubHTTPError):  # an answer, which timm deals with
         get_hf_file_metadata(address, timeout=TIMEOUT)
-    except HfHubHTTPError:
-        pass  # an answer, which timm deals with
 
 
 @contextmanager
 def _explained(name: str, address: str, output: Path, hint: str = "") -> Iterator[None]:
-    """Say what to do if the weights `name` cannot be had from `address`."""
+    """Say what to do if the weights `name` cannot be had from `address`; empty: from a folder."""
     try:
         yield
     except RuntimeError as error:  # timm's, of a model that has none
         raise ValueError(f"encoder '{name}': {' '.join(str(error).split())}") from None
     except Exception as error:  # also of the HTTP library, which differs between the hub's versions
         reason = " ".join(str(error.__cause__ or error).split())
+        if not address:
+            raise OSError(f"encoder '{name}': {reason}") from error
         raise OSError(
             f"encoder '{name}': could not download {address} ({reason}); run `dsrl fetch-encoder "
             f"{name}` where there is internet access and copy its file to {output}, or download "

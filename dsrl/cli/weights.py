@@ -15,7 +15,7 @@ from dsrl.cli.options import (
     settings_from,
 )
 from dsrl.config.encoder_weights import file_of_known, known_weights
-from dsrl.config.sections import Data, Model
+from dsrl.config.sections import ENCODER_START, Data, Model
 from dsrl.config.settings import STAGES
 
 
@@ -44,9 +44,10 @@ def add_fetch_encoder(commands: Any) -> None:
 
 
 def fetch_encoder(arguments: Arguments) -> None:
-    name = arguments.name or known_weights(settings_from(arguments).model)
+    of_settings = known_weights(settings_from(arguments).model)
+    name = arguments.name or of_settings
     if name is None:
-        raise UsageError("the settings start from no encoder that is known; name one")
+        raise UsageError("name an encoder; that of the settings does not start from known weights")
     from dsrl.checkpoints import fetch
 
     print(fetch.fetch_encoder(name, arguments.output or file_of_known(name)), file=sys.stderr)
@@ -122,7 +123,7 @@ def add_print_model(commands: Any) -> None:
     parser.add_input("--weights", help="describe the network of this file")
     parser.add_argument("--stage", type=int, choices=STAGES, help="only this one")
     add_config(parser)
-    add_settings(parser, Model)
+    add_settings(parser, Model, leave_out=ENCODER_START)
     add_settings(parser, Data, leave_out=("prepared_size",))
 
 

@@ -69,23 +69,26 @@ def check_weights(model: Model) -> None:
             "model.encoder_weights: there are pretrained weights of ESPNetv2 for width_scale "
             f"{', '.join(widths)}, got {model.width_scale}; choose one of these, none, or a file"
         )
-    listed = encoder_list()["encoders"].get(name.partition(".")[0], {})
-    if model.network == "deeplabv3plus" and not listed.get("pretrained", True):
-        raise ValueError(
-            f"model.encoder_weights: timm has no pretrained weights of encoder '{name}'; choose "
-            "none, a file, or another encoder"
-        )
+    if model.network == "deeplabv3plus":
+        check_known(name)
 
 
 def check_known(name: str) -> None:
-    """Check that weights of this name are known.
+    """Check that there are trained weights of this name.
 
     Raises:
-        ValueError: they are not; one line that names the nearest valid name.
+        ValueError: there are none; for an unknown name, one line that names the nearest valid one.
     """
-    if name not in sources() and (near := misspelt(name)):
+    if name in sources():
+        return
+    if near := misspelt(name):
         near = next(iter(difflib.get_close_matches(name, sources(), n=1)), near)
         raise ValueError(f"'{name}': no such encoder is known; did you mean '{near}'?")
+    if not encoder_list()["encoders"].get(name.partition(".")[0], {}).get("pretrained", True):
+        raise ValueError(
+            f"there are no pretrained weights of encoder '{name}'; choose another encoder, or "
+            "encoder_weights: none or a file"
+        )
 
 
 def file_of_known(name: str) -> Path:

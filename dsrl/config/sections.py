@@ -13,6 +13,9 @@ OutputStride = Annotated[
     Literal[8, 16, 32], BeforeValidator(lambda v: int(v) if str(v).isdigit() else v)
 ]
 
+# The keys of `Model` that say how the encoder starts. They are no part of the architecture.
+ENCODER_START = ("encoder_weights", "pretrained", "allow_partial_encoder")
+
 
 class Data(Strict):
     """The data set and the sizes of its images."""

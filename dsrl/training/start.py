@@ -8,14 +8,11 @@ from typing import Any
 from dsrl.checkpoints.encoder import load_encoder, load_zoo_file
 from dsrl.checkpoints.network import load_layers
 from dsrl.checkpoints.weights import Weights, WeightsInfo, weights_in
-from dsrl.config.sections import Model
+from dsrl.config.sections import ENCODER_START, Model
 from dsrl.config.settings import Recipe
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
 from dsrl.system.files import sha256
-
-# Settings of how an encoder starts, which do not matter to one that has been trained.
-STARTS = ("encoder_weights", "pretrained", "allow_partial_encoder")
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def check_fits(info: WeightsInfo, model: Model, classes: Sequence[ClassInfo], so
             f"{source}: is for {len(info.classes)} classes ('{info.dataset}'), the data has "
             f"{len(classes)}; to start from its encoder only, choose --init encoder"
         )
-    for key in Model.model_fields.keys() - {*STARTS, "output_stride", *model.unused}:
+    for key in Model.model_fields.keys() - {*ENCODER_START, "output_stride", *model.unused}:
         found, wanted = getattr(info.model, key), getattr(model, key)
         if found != wanted:
             raise ValueError(

@@ -26,7 +26,7 @@ figures, and `resources` to nothing.
 | `config.yaml` | drawn by `dsrl demo-data` | 96x192 -> 192x384 | minutes on two cores |
 | `sweep.yaml` | the same | 64x128 to 128x256 | several sizes and seeds in one table and plot |
 | `camvid-small.yaml` | CamVid | 96x128 -> 192x256 | real images on two cores, in about 35 minutes |
-| `camvid-small-espnetv2.yaml` | CamVid | 96x128 -> 192x256 | the same with the paper's second network |
+| `camvid-small-espnetv2.yaml` | CamVid | 96x128 -> 192x256 | the paper's second network |
 | `camvid.yaml` | CamVid | 180x240 -> 360x480 | the recipe of the paper's size, on a GPU |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 | `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's second network |
