@@ -79,9 +79,17 @@ def add_predict(commands: Any) -> None:
         "evaluation reads them (default: %(default)s)",
     )
     parser.add_argument(
+        "--size",
+        type=whole_number,
+        nargs=2,
+        metavar=("H", "W"),
+        help="height and width of the predictions (default: those of each image, or in a prepared "
+        "split of its label file)",
+    )
+    parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace files that were not made from the same images, weights and format",
+        help="replace files that were not made from the same images, weights, format and size",
     )
     add_device(parser)
 
@@ -100,7 +108,11 @@ def predict(arguments: Arguments) -> None:
             data = data_of_weights(arguments, arguments.weights)
             sources = sources_of_split(data, arguments.dataset_split)
         target = Target(
-            arguments.output, arguments.format, sha256(arguments.weights), arguments.overwrite
+            arguments.output,
+            arguments.format,
+            sha256(arguments.weights),
+            arguments.overwrite,
+            arguments.size and tuple(arguments.size),
         )
         with keep_inputs(source.path for source in sources):
             needed = plan(sources, target)

@@ -194,7 +194,10 @@ def add_jobs(parser: Parser) -> None:
 
 def add_dataset(parser: Parser) -> None:
     parser.add_input(
-        "--dataset", type=str, required=True, help="demo, cityscapes, camvid, or a YAML description"
+        "--dataset",
+        type=str,
+        required=True,
+        help="demo, cityscapes, camvid, voc, or a YAML description",
     )
 
 

@@ -1,5 +1,5 @@
-"""Commands about networks and the files that training writes: prune-weights, inspect-checkpoint,
-edit-checkpoint, print-model, purge, fetch-encoder."""
+"""Commands about networks and the files that training writes: fetch-encoder, import-weights,
+prune-weights, inspect-checkpoint, edit-checkpoint, print-model, purge."""
 
 import json
 import sys
@@ -12,7 +12,9 @@ from dsrl.cli.options import (
     add_command,
     add_config,
     add_settings,
+    file_named,
     settings_from,
+    whole_number,
 )
 from dsrl.config.encoder_weights import file_of_known, known_weights
 from dsrl.config.sections import ENCODER_START, Data, Model
@@ -22,6 +24,7 @@ from dsrl.config.settings import STAGES
 def add_commands(commands: Any) -> None:
     """Add the commands of this module to the parser."""
     add_fetch_encoder(commands)
+    add_import_weights(commands)
     add_prune_weights(commands)
     add_inspect_checkpoint(commands)
     add_edit_checkpoint(commands)
@@ -51,6 +54,44 @@ def fetch_encoder(arguments: Arguments) -> None:
     from dsrl.checkpoints import fetch
 
     print(fetch.fetch_encoder(name, arguments.output or file_of_known(name)), file=sys.stderr)
+
+
+def add_import_weights(commands: Any) -> None:
+    parser = add_command(
+        commands, "import-weights", import_weights, "turn a published network into weights"
+    )
+    parser.add_input(
+        "--source",
+        required=True,
+        metavar="FILE",
+        help="segmentation network of EdgeNets (ESPNetv2) or of the official DSRL, for Cityscapes "
+        "or PASCAL VOC",
+    )
+    parser.add_output(
+        "--output", type=file_named(".weights"), required=True, help=".weights file to write"
+    )
+    parser.add_argument(
+        "--input-size",
+        type=whole_number,
+        nargs=2,
+        metavar=("H", "W"),
+        help="height and width of the network's input (default: as the name of the file says, "
+        "otherwise 256 512)",
+    )
+
+
+def import_weights(arguments: Arguments) -> None:
+    from dsrl.checkpoints.published import import_weights
+    from dsrl.checkpoints.weights import save_weights
+
+    weights = import_weights(arguments.source, arguments.input_size)
+    save_weights(arguments.output, weights)
+    info = weights.info
+    print(
+        f"{arguments.output}: {info.model.network}, {info.model.encoder_name}, upsampler "
+        f"{info.model.upsampler}, {len(info.classes)} classes ({info.dataset}), input "
+        f"{info.input_size[0]}x{info.input_size[1]}"
+    )
 
 
 def add_prune_weights(commands: Any) -> None:

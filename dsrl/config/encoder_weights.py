@@ -56,8 +56,8 @@ def check_weights(model: Model) -> None:
     both = {"pretrained", "encoder_weights"} <= model.model_fields_set
     if both and model.encoder_weights != ("pretrained" if model.pretrained else "none"):
         raise ValueError(
-            f"model.pretrained: {str(model.pretrained).lower()} contradicts encoder_weights: "
-            f"{model.encoder_weights}; remove one of them"
+            f"model.encoder_weights: {model.encoder_weights} contradicts pretrained: "
+            f"{str(model.pretrained).lower()}; remove one of them"
         )
     if model.initial != "pretrained":
         return

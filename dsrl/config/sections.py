@@ -22,8 +22,8 @@ class Data(Strict):
 
     dataset: str = Field(
         "demo",
-        description="`demo`, `cityscapes`, `camvid`, or the path of a YAML file that describes "
-        "your own data set",
+        description="`demo`, `cityscapes`, `camvid`, `voc`, or the path of a YAML file that "
+        "describes your own data set",
     )
     input_size: Size = Field(
         (256, 512), description="height and width of the network's input; its output is twice that"
@@ -102,8 +102,8 @@ class Model(Strict):
     width_scale: float = Field(
         2.0,
         gt=0,
-        multiple_of=0.5,
-        description="the s of ESPNetv2, a factor of its channels",
+        multiple_of=0.25,
+        description="the s of ESPNetv2, a factor of its channels: 0.5, 1, 1.25, 1.5, 1.75, ...",
     )
 
     @property
@@ -124,6 +124,14 @@ class Model(Strict):
             "espnetv2": {"width_scale"},
         }
         return set().union(*(keys for name, keys in of_networks.items() if name != self.network))
+
+    @field_validator("width_scale")
+    @classmethod
+    def _in_groups_of_four(cls, scale: float) -> float:
+        # An EESP has four branches, whose channels its first convolution divides by four.
+        if scale in (0.25, 0.75):
+            raise ValueError(f"expected 0.5, or a multiple of 0.25 from 1, got {scale}")
+        return scale
 
 
 class Training(Strict):

@@ -102,12 +102,14 @@ class Target:
             `cityscapes` (`<name>_pred.png`, the label ids that the Cityscapes evaluation reads).
         weights: checksum of the file.
         overwrite: whether to replace files that were made from something else.
+        size: height and width of all predictions; by default, each has its own.
     """
 
     folder: Path
     file_format: str
     weights: str
     overwrite: bool = False
+    size: tuple[int, int] | None = None
 
     def path(self, name: str, number: int | None = None) -> Path:
         """The file with the prediction for the image `name`, or for one of its frames."""
@@ -119,7 +121,8 @@ class Target:
     def made_from(self, source: Source, number: int | None) -> str:
         """All that the pixels of the file depend on."""
         values = {"image": source.origin, "frame": number}
-        return json.dumps(values | {"weights": self.weights, "format": self.file_format})
+        values |= {"weights": self.weights, "format": self.file_format}
+        return json.dumps(values | ({"size": self.size} if self.size else {}))
 
     def needs(self, source: Source, number: int | None) -> bool:
         """Whether the prediction is yet to be made.
@@ -134,7 +137,8 @@ class Target:
             return not is_complete(path)
         if not self.overwrite:
             raise ValueError(
-                f"{path}: exists, and was not made from {source} by these weights in this format; "
+                f"{path}: exists, and was not made from {source} by these weights in this format "
+                "and size; "
                 "choose another --output, or replace it with --overwrite"
             )
         return True

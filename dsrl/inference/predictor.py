@@ -115,7 +115,8 @@ def _masks(
     try:
         for frame in source.frames():
             needed = target.needs(source, frame.number)
-            mask = predictor.predict(frame.image, frame.mask_size) if needed else None
+            size = target.size or frame.mask_size
+            mask = predictor.predict(frame.image, size) if needed else None
             yield frame.number, mask
     except (OSError, ValueError) as error:
         yield error

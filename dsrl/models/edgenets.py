@@ -104,4 +104,4 @@ def _renamed(name: str) -> str:
     for pattern, template in _RENAMES:
         if match := pattern.fullmatch(name):
             return match.expand(template)
-    raise ValueError(f"layer '{name}' is unknown; expected those of EdgeNets' ESPNetv2")
+    raise ValueError(f"layer '{name}' is not one of EdgeNets' ESPNetv2")

@@ -11,8 +11,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsrl.models.layers import resize_like
-
 BRANCHES = 4  # K: parallel dilated convolutions of an EESP, and groups of its 1x1 convolutions
 
 
@@ -100,6 +98,12 @@ class EESPUnit(nn.Module):
         return self.activation(features + self.eesp(features))
 
 
+def resize(features: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """Bilinear resize of (B, C, h, w) to the height and width `size`, with aligned corners: so the
+    authors' networks were trained."""
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=True)
+
+
 def halve(features: Tensor) -> Tensor:
     """Average pooling: (B, C, h, w) -> (B, C, h/2, w/2), rounded up."""
     return F.avg_pool2d(features, kernel_size=3, stride=2, padding=1)
@@ -182,7 +186,7 @@ class PyramidPooling(nn.Module):
         size = features.shape[-2], features.shape[-1]
         height, width = (max(self.least_size, math.ceil(side * scale)) for side in size)
         if scale > 1:
-            return F.adaptive_avg_pool2d(level(resize_like(features, (height, width))), size)
+            return F.adaptive_avg_pool2d(level(resize(features, (height, width))), size)
         if scale < 1:
-            return resize_like(level(F.adaptive_avg_pool2d(features, (height, width))), size)
+            return resize(level(F.adaptive_avg_pool2d(features, (height, width))), size)
         return level(features)

@@ -18,9 +18,10 @@ from dsrl.models.eesp import (
     bn_prelu,
     conv_bn_prelu,
     halve,
+    resize,
 )
 from dsrl.models.heads import Upsampler
-from dsrl.models.layers import BaseNetwork, resize_like
+from dsrl.models.layers import BaseNetwork
 
 DECODER_CHANNELS = (64, 48, 32)  # from coarse to fine
 
@@ -108,7 +109,7 @@ class ESPNetv2Decoder(nn.Module):
         for pyramid, skip, activation, fine in zip(
             self.pyramids, self.skips, self.activations, reversed(finer), strict=True
         ):
-            features = resize_like(pyramid(features), fine.shape[-2:])
+            features = resize(pyramid(features), fine.shape[-2:])
             features = activation(features + skip(fine))
         return features
 
@@ -132,4 +133,4 @@ class ESPNetv2Head(nn.Module):
 
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, 32, h, w) -> logits (B, num_classes, *size)."""
-        return resize_like(self.upsampler(self.classifier(features)), size)
+        return resize(self.upsampler(self.classifier(features)), size)

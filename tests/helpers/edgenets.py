@@ -5,7 +5,7 @@ Written from the public code of sacmehta/EdgeNets and Xilinx/DSRL, not from this
 
 from collections.abc import Iterator
 from itertools import pairwise
-from math import gcd
+from math import gcd, prod
 
 import torch
 from torch import Tensor
@@ -79,7 +79,15 @@ def _encoder(name: str, channels: tuple[int, ...]) -> Shapes:
 
 def _values(shapes: Shapes) -> Layers:
     torch.manual_seed(0)
-    return {name: torch.rand(shape) + 0.5 if shape else torch.tensor(1) for name, shape in shapes}
+    return {name: _value(shape) for name, shape in shapes}
+
+
+def _value(shape: tuple[int, ...]) -> Tensor:
+    if not shape:
+        return torch.tensor(1)
+    if len(shape) == 1:
+        return torch.rand(shape) + 0.5
+    return torch.randn(shape) / prod(shape[1:]) ** 0.5
 
 
 CHANNELS = {0.5: (16, 32, 64, 128), 1.0: (32, 64, 128, 256), 1.25: (32, 80, 160, 320)}

@@ -35,6 +35,7 @@ CALLS = {
         "--dataset demo --raw IN-r --size 8 8 --output OUT",
         "train/below/replaced",
     ),
+    "import-weights": ("--source IN-w --output OUT/x.weights", "x.weights"),
     "prune-weights": ("--src-weights IN-w --dest-weights OUT/x.weights", "x.weights"),
     "benchmark": ("--weights IN-w --data IN-data --output OUT/x.txt", "x.txt x.csv"),
     "table": ("IN-1 IN-2 --output OUT/x.txt", "x.txt x.csv"),

@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from edgenets import segmentation_layers
 from PIL import Image
 from shared import snapshot
 
@@ -34,6 +35,7 @@ CALLS = {
     "train": "--stage 1 --data data --config tiny.yaml --output new",
     "resume-train": "--checkpoint checkpoints/a.checkpoint --data data",
     "fetch-encoder": "--config tiny.yaml tf_efficientnet_lite0",
+    "import-weights": "--source published.pth --output new.weights",
     "prune-weights": "--src-weights a.weights --dest-weights new.weights",
     "inspect-checkpoint": "--checkpoint a.weights",
     "edit-checkpoint": "--checkpoint checkpoints/a.checkpoint --key device --value gpu",
@@ -142,6 +144,8 @@ SPECIAL = {
     ("plot-classes", "--output"): PICTURE_TO_WRITE,
     ("plot-sweep", "--output"): PICTURE_TO_WRITE,
     ("test", "--output"): [*usage("a.jpg", None), *failure("text/below.png", "data.png")],
+    ("import-weights", "--source"): failure("a.weights", "zoo.cpkt", "absent", "data", "text"),
+    ("import-weights", "--output"): [*usage("a.pth", None), *failure("text/a.weights")],
     ("export", "--output"): failure("a.onnx", "text/a.pt2", "data.pt2"),
     ("resume-train", "--checkpoint"): [*failure("a.weights"), *WEIGHTS],
     ("train", "--dataset"): NOTHING,  # names the folder, and here --data does
@@ -219,6 +223,7 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     (folder / "torn.weights").write_bytes(torn)
     torch.save({"conv_stem.weight": torch.zeros(3)}, folder / "zoo.cpkt")
     torch.save({"fc.weight": torch.zeros(3)}, folder / "other.cpkt")
+    torch.save(segmentation_layers(), folder / "published.pth")
     checkpoint = next((trained[1] / "checkpoints").glob("*.checkpoint"))
     shutil.copy(checkpoint, folder / "checkpoints" / "a.checkpoint")
     shutil.copy(trained[1] / "history.csv", folder)

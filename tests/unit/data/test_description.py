@@ -98,7 +98,7 @@ def test_unknown_values_are_named(tmp_path, value):
 
 
 def test_unknown_name_lists_the_built_in_ones():
-    with pytest.raises(ValueError, match=r"'citiscapes'.*camvid, cityscapes, demo.*\.yaml"):
+    with pytest.raises(ValueError, match=r"'citiscapes'.*camvid, cityscapes, demo, voc.*\.yaml"):
         load_description("citiscapes")
 
 

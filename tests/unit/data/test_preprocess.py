@@ -371,3 +371,31 @@ def test_camvid(tmp_path):
     assert np.load(tmp_path / "val/native_labels.npy", mmap_mode="r").size == 101 * 360 * 480
     # road, building and sky cover most of these streets
     assert np.argsort(train.class_pixels)[::-1][:3].tolist() == [3, 1, 0]
+
+
+def test_voc_is_read_as_it_is_published(tmp_path):
+    """Labels are palette PNGs, images without one are no samples, and lists name the splits."""
+    voc = tmp_path / "VOCdevkit/VOC2012"
+    lists = voc / "ImageSets/Segmentation"
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("2007_000032\n2007_000063\n")
+    (lists / "val.txt").write_text("2007_000033\n")
+    description = load_description("voc")
+    palette = np.zeros((256, 3), np.uint8)
+    for label in description.labels:
+        palette[label.id[0]] = label.color
+    values = np.array([[0, 1, 2], [15, 20, 255]], np.uint8)
+    for name in ("2007_000032", "2007_000033", "2007_000063", "2007_000121"):
+        save(voc / "JPEGImages" / f"{name}.jpg", np.full((2, 3, 3), 99, np.uint8))
+        if name != "2007_000121":
+            mask = Image.fromarray(values)
+            mask.putpalette(palette.tobytes())
+            save(voc / "SegmentationClass" / f"{name}.png", mask)
+    train, val = (
+        preprocess(description, tmp_path, split, (2, 3), tmp_path / split, 1)
+        for split in ("train", "val")
+    )
+    assert [sample.name for sample in train.samples] == ["2007_000032", "2007_000063"]
+    assert [sample.name for sample in val.samples] == ["2007_000033"]
+    assert np.array_equal(np.load(tmp_path / "train/labels.npy")[0], values)
+    assert len(train.classes) == 21

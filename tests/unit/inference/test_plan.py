@@ -156,12 +156,11 @@ def test_a_repeated_call_continues(predict, monkeypatch):
     assert {name: Path("out", name).stat() for name in kept} == kept
 
 
-@pytest.mark.parametrize("what", ["weights", "format", "image", "mine"])
+@pytest.mark.parametrize("what", ["weights", "format", "size", "image", "mine"])
 def test_what_was_made_from_something_else_is_neither_kept_nor_replaced(predict, tmp_path, what):
     predict("photos", "--output", "out")
-    (options, weights) = {"format": (["--format", "train-ids"], 0), "weights": ([], 1)}.get(
-        what, ([], 0)
-    )
+    options = {"format": ["--format", "train-ids"], "size": ["--size", "24", "40"]}.get(what, [])
+    weights = int(what == "weights")
     if what == "image":
         shutil.copy("photos/cam2/a.jpg", "photos/cam1/a.jpg")
     elif what == "mine":
@@ -170,10 +169,10 @@ def test_what_was_made_from_something_else_is_neither_kept_nor_replaced(predict,
     code, err = predict("photos", "--output", "out", *options, weights=weights)
     assert (code, err.count("\n")) == (1, 1) and "another --output" in err and "--overwrite" in err
     assert "a.png: exists, and was not made from" in err
-    assert ("4 such files" in err) == (what in ("weights", "format"))
+    assert ("4 such files" in err) == (what in ("weights", "format", "size"))
     assert snapshot(tmp_path) == before
     code, err = predict("photos", "--output", "out", "--overwrite", *options, weights=weights)
-    kept = 0 if what in ("weights", "format") else 3
+    kept = 0 if what in ("weights", "format", "size") else 3
     assert (code, err) == (0, f"out: kept predictions that were there: {kept}\n" if kept else "")
     predict("photos", "--output", "new", *options, weights=weights)
     assert pictures("out") == pictures("new")
