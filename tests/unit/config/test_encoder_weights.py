@@ -62,13 +62,16 @@ def test_what_cannot_be_is_refused(settings: dict[str, object], message: str) ->
 
 
 def test_an_option_overrides_the_config(dsrl, tmp_path: Path, monkeypatch) -> None:
-    """Of the defaults, none contradicts."""
+    """Either option, and whichever of the two keys the config has."""
     monkeypatch.chdir(tmp_path)
     for option in ("--pretrained", "--encoder-weights=pretrained"):
         line = ("train", "--stage", "1", "--data", "x", "--encoder", "resnet18", option)
         assert "fetch-encoder resnet18`" in dsrl(*line)[2]
-    line = ("train", "--stage", "1", "--config", "{pretrained: true}", "--encoder-weights=a.pth")
-    code, _, told = dsrl(*line)
+    line = ("train", "--stage", "1", "--data", "x", "--config", "{pretrained: false}")
+    assert "a.pth: no such file" in dsrl(*line, "--encoder-weights", "a.pth")[2]
+    line = (*line[:-1], "{encoder_weights: b.pth}", "--no-pretrained")
+    assert "x" in dsrl(*line)[2] and "b.pth" not in dsrl(*line)[2]
+    code, _, told = dsrl(*line[:-1], "--pretrained", "--encoder-weights=a.pth")
     assert code == 2 and "--encoder-weights: a.pth contradicts pretrained: true" in told
 
 
