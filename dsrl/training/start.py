@@ -51,8 +51,8 @@ def find_start(recipe: Recipe, path: Path | None, output: Path) -> Start | None:
     """What the training of a stage starts from; None for random weights.
 
     Args:
-        path: weights of this project or a model zoo's state dict. By default those of the stage
-            before, beside `output`, unless the recipe says `init: encoder`.
+        path: weights of this project or of a model zoo. By default those of the stage before,
+            beside `output`, unless the recipe says `init: encoder`.
         output: folder of the stage.
 
     Raises:
@@ -61,6 +61,11 @@ def find_start(recipe: Recipe, path: Path | None, output: Path) -> Start | None:
     before = recipe.stage - 1
     needs_previous = before > 0 and recipe.training.init == "previous"
     if path is None:
+        if not needs_previous and recipe.model.pretrained:
+            raise ValueError(
+                f"stage {recipe.stage} starts from trained weights of the encoder; name their file "
+                "with --init-weights"
+            )
         if not needs_previous:
             return None
         path = output.parent / f"stage{before}" / "final.weights"

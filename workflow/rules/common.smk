@@ -202,7 +202,8 @@ def initial_weights(wildcards):
     if not run.starts_from_encoder(stage):
         return f"results/{wildcards.run}/stage{stage - 1}/final.weights"
     path = encoder_file(run.model)
-    if path is not None and path.name not in ENCODERS and not path.is_file():
+    there = path is None or path.name in ENCODERS or path.is_file()
+    if not there and workflow.is_main_process:
         stop(missing_encoder_message(run.model, path))
     return [] if path is None else str(path)
 

@@ -1,6 +1,7 @@
 """What a stage can start from: earlier stages, and encoders."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import timm
@@ -64,3 +65,24 @@ def test_weights_of_other_classes_give_their_encoder(
     assert all(torch.equal(layer, weights.layers[name]) for name, layer in backbone.items())
     told = capsys.readouterr().err.splitlines()[0]
     assert re.search(r"other\.weights: (\d+) of \1 encoder layers matched", told)
+
+
+def test_without_the_file_of_its_encoder_a_stage_does_not_start(tiny_settings, tmp_path):
+    """Whoever calls for the training; random weights would be another training."""
+    settings = tiny_settings(encoder_weights="zoo.pth", init="encoder")
+    for stage in (1, 2):
+        with pytest.raises(ValueError, match=f"stage {stage} starts from trained weights of the"):
+            find_start(settings.recipe(stage), None, tmp_path)
+
+
+def test_a_recipe_says_how_much_of_an_encoder_must_be_there(tiny_settings, tmp_path, capsys):
+    layers = timm.create_model("mobilenetv3_small_050").state_dict()
+    del layers["conv_stem.weight"]
+    torch.save(layers, tmp_path / "zoo.pth")
+    network = DSRL(tiny_settings().model, 19, 1)
+    for partial in (False, True):
+        recipe = tiny_settings(allow_partial_encoder=partial).recipe(1)
+        start = find_start(recipe, tmp_path / "zoo.pth", tmp_path)
+        with nullcontext() if partial else pytest.raises(ValueError, match="205 of 206 encoder"):
+            start.apply(network, recipe.model, ())
+    assert "205 of 206 encoder layers matched" in capsys.readouterr().err
