@@ -33,6 +33,7 @@ def add_benchmark(commands: Any) -> None:
     parser.add_input("--weights", required=True, help="weights of any stage")
     add_data(parser, "weights")
     add_split(parser)
+    add_class_map(parser)
     add_table_output(parser, default=Path("outputs/benchmark.txt"))
     parser.add_argument(
         "--latency-runs", type=whole_number, default=20, help="number of timed passes"
@@ -61,6 +62,7 @@ def benchmark(arguments: Arguments) -> None:
         experiment=arguments.experiment,
         seed=arguments.seed,
         settings=None if arguments.recipe is None else read_settings(arguments.recipe),
+        class_map=arguments.class_map,
     )
     print(arguments.output.read_text(encoding="utf-8"), end="")
 
@@ -89,6 +91,7 @@ def add_plot_examples(commands: Any) -> None:
     parser.add_input("weights", nargs="+", metavar="WEIGHTS", help="one column of predictions each")
     add_data(parser, "weights")
     add_split(parser)
+    add_class_map(parser)
     parser.add_argument(
         "--count", type=whole_number, default=4, help="number of images, spread over the split"
     )
@@ -106,6 +109,7 @@ def plot_examples(arguments: Arguments) -> None:
         count=arguments.count,
         output=arguments.output,
         device=arguments.device,
+        class_map=arguments.class_map,
     )
 
 
@@ -156,6 +160,16 @@ def plot_sweep(arguments: Arguments) -> None:
 
 def add_scores(parser: Parser) -> None:
     parser.add_input("benchmark", metavar="CSV", help="written by `dsrl table`")
+
+
+def add_class_map(parser: Parser) -> None:
+    parser.add_input(
+        "--class-map",
+        type=str,
+        metavar="FILE",
+        help="which classes of the weights count as which of the data, where they differ: "
+        "cityscapes-camvid, or a YAML file",
+    )
 
 
 def add_table_output(parser: Parser, **options: Any) -> None:

@@ -75,13 +75,51 @@ def read_yaml(path: Path) -> Any:
     return parse_yaml(Path(path).read_bytes(), str(path))
 
 
+class _Loader(yaml.SafeLoader):
+    """Refuses a mapping with a key twice, of which PyYAML would keep the last."""
+
+    def compose_mapping_node(self, anchor: Any) -> yaml.MappingNode:
+        node = super().compose_mapping_node(anchor)
+        seen = set()
+        for key, _ in node.value:
+            if (key.tag, str(key.value)) in seen and key.tag != "tag:yaml.org,2002:merge":
+                raise yaml.MarkedYAMLError(
+                    problem=f"key '{key.value}' is given twice", problem_mark=key.start_mark
+                )
+            seen.add((key.tag, str(key.value)))
+        return node
+
+
+def find_yaml(name_or_path: str, folder: Path, what: str) -> Path:
+    """The YAML file that a user names: a built-in one in `folder` by its name, any other by its
+    path; see `built_in_yaml`."""
+    if name_or_path.endswith((".yaml", ".yml")):
+        return Path(name_or_path)
+    return built_in_yaml(name_or_path, folder, what)
+
+
+def built_in_yaml(name: str, folder: Path, what: str) -> Path:
+    """The YAML file `name` in `folder`.
+
+    Raises:
+        ValueError: there is none; the message begins with `what`, and lists those there are.
+    """
+    known = {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    if name not in known:
+        raise ValueError(
+            f"{what} is unknown; built-in are {', '.join(known)}, and the path of a .yaml file "
+            "describes one of your own"
+        )
+    return known[name]
+
+
 def parse_yaml(text: str | bytes, source: str) -> Any:
     """The content of YAML text.
 
     Raises:
-        ValueError: it is not YAML; the message names `source`.
+        ValueError: it is not YAML, or a key is given twice; the message names `source`.
     """
     try:
-        return yaml.safe_load(text)
+        return yaml.load(text, _Loader)
     except Exception as error:  # tags such as !!timestamp make PyYAML raise anything
         raise ValueError(f"{source}: not YAML: {' '.join(str(error).split())}") from None

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, field_validator, model_validator
 
-from dsrl.config.strict import Strict, parse, read_yaml
+from dsrl.config.strict import Strict, built_in_yaml, find_yaml, parse, read_yaml
 from dsrl.data.manifest import IGNORE_INDEX, ClassInfo
 from dsrl.data.pairing import RelativePath, SplitPatterns
 
@@ -173,21 +173,8 @@ def load_description(name_or_path: str) -> DatasetDescription:
         ValueError: there is no such built-in data set, or the file is not a valid description; one
             line names the file and the key.
     """
-    if name_or_path.endswith((".yaml", ".yml")):
-        path = Path(name_or_path)
-    else:
-        path = _built_in(name_or_path, f"data set '{name_or_path}'")
+    path = find_yaml(name_or_path, BUILT_IN, f"data set '{name_or_path}'")
     return parse(DatasetDescription, _read(path), str(path))
-
-
-def _built_in(name: str, what: str) -> Path:
-    known = {path.stem: path for path in sorted(BUILT_IN.glob("*.yaml"))}
-    if name not in known:
-        raise ValueError(
-            f"{what} is unknown; built-in are {', '.join(known)}, and the path of a .yaml file "
-            "describes one of your own"
-        )
-    return known[name]
 
 
 def _read(path: Path) -> Any:
@@ -195,7 +182,8 @@ def _read(path: Path) -> Any:
     values = read_yaml(path)
     if not isinstance(values, Mapping) or "extends" not in values:
         return values
-    base = _read(_built_in(str(values["extends"]), f"{path}: extends '{values['extends']}', which"))
+    name = str(values["extends"])
+    base = _read(built_in_yaml(name, BUILT_IN, f"{path}: extends '{name}', which"))
     if "folder" in values:
         base = {key: value for key, value in base.items() if key not in ("archives", "downloads")}
     return {**base, **{key: value for key, value in values.items() if key != "extends"}}

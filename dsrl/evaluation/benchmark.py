@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Collection
 from datetime import date
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from dsrl.checkpoints.weights import WeightsInfo
 from dsrl.config.settings import STAGE_NAMES, Settings
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
+from dsrl.evaluation.class_map import ClassMap, match_classes
 from dsrl.evaluation.evaluate import EVALUATION_BATCH, Scores, evaluate
 from dsrl.evaluation.table import write_table
 from dsrl.models.cost import flops, latency, parameters
@@ -35,6 +37,7 @@ def benchmark(
     experiment: str = "",
     seed: int | None = None,
     settings: Settings | None = None,
+    class_map: str | None = None,
 ) -> None:
     """Score the inference network of a file, and write `output` (text) and a CSV beside it.
 
@@ -47,21 +50,22 @@ def benchmark(
         latency_runs: number of timed passes for the latency.
         experiment, seed: identify the row in the results table; None means no seed.
         settings: what the weights must have been trained with; None for anything.
+        class_map: for data with other classes than the weights; see `match_classes`.
 
     Raises:
         OSError: a file cannot be read or written.
         ValueError: a file is damaged, the weights were trained with other settings, weights and
-            data have different classes, or all labels of the split are ignored.
+            data have different classes and no map fits, or all labels of the split are ignored.
     """
     torch_device = set_up_device(device)
     loaded = load_network(weights, torch_device)
     if settings is not None:
         check_settings(loaded.info, settings, weights)
     prepared = PreparedSplit(data, split)
-    _check_classes(loaded.info, prepared, weights)
+    mapped = match_classes(loaded.info, weights, prepared, class_map)
     rows: list[Row] = []
     if len(prepared):
-        scores = _score(loaded, prepared, torch_device)
+        scores = _score(loaded, prepared, torch_device, mapped)
         if not sum(scores.class_pixels):
             raise ValueError(
                 f"{prepared.folder}: no pixel has a label; for a split whose labels are not public,"
@@ -73,7 +77,9 @@ def benchmark(
                 "experiment": experiment,
                 "seed": seed,
                 **_identity(loaded, prepared, torch_device),
-                **_score_columns(scores, prepared),
+                "class_map": mapped.name if mapped else "",
+                "class_map_note": mapped.note if mapped else "",
+                **_score_columns(scores, prepared, mapped.not_scored if mapped else []),
                 **_cost_columns(loaded, torch_device, latency_runs),
                 **_class_columns(scores, prepared),
             }
@@ -96,36 +102,26 @@ def check_settings(info: WeightsInfo, settings: Settings, weights: Path) -> None
         )
 
 
-def _check_classes(info: WeightsInfo, split: PreparedSplit, weights: Path) -> None:
-    """Raise ValueError if weights and data have different classes, with what differs."""
-    own, given = ([c.name for c in classes] for classes in (info.classes, split.manifest.classes))
-    if own != given:
-        what = f"{len(own)} there, {len(given)} here"
-        if len(own) == len(given):
-            what = next(
-                f"'{a}' there, '{b}' here" for a, b in zip(own, given, strict=True) if a != b
-            )
-        raise ValueError(
-            f"{weights}: trained on the classes of '{info.dataset}', which differ from those of "
-            f"{split.folder} ({what}); name data with the same classes with --data"
-        )
-
-
-def most_frequent_class(split: PreparedSplit) -> int:
-    """Train id of the class with most pixels in the training split beside `split`, or in `split`
-    where there is none."""
+def most_frequent_class(split: PreparedSplit, not_scored: Collection[int] = ()) -> int:
+    """Train id of the scored class with most pixels in the training split beside `split`, or in
+    `split` where there is none."""
     train = split.folder.with_name("train")
     manifest = read_manifest(train) if train.is_dir() else split.manifest
-    return max(range(len(manifest.classes)), key=lambda c: manifest.class_pixels[c])
+    scored = [c for c in range(len(manifest.classes)) if c not in not_scored]
+    return max(scored, key=lambda c: manifest.class_pixels[c])
 
 
-def constant_scores(class_pixels: list[int], answer: int) -> tuple[float, float]:
+def constant_scores(
+    class_pixels: list[int], answer: int, not_scored: Collection[int] = ()
+) -> tuple[float, float]:
     """Pixel accuracy and mean IoU of predicting class `answer` everywhere.
 
-    Its IoU is its share of the pixels; that of every other class that occurs is 0.
+    Its IoU is its share of the pixels; that of every other scored class that occurs is 0.
     """
     share = class_pixels[answer] / sum(class_pixels)
-    occurring = sum(pixels > 0 or c == answer for c, pixels in enumerate(class_pixels))
+    occurring = sum(
+        (pixels > 0 or c == answer) and c not in not_scored for c, pixels in enumerate(class_pixels)
+    )
     return share, share / occurring
 
 
@@ -136,11 +132,13 @@ def device_name(device: torch.device) -> str:
     return f"{torch.get_num_threads()} CPU threads ({platform.machine()})"
 
 
-def _score(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device) -> Scores:
+def _score(
+    loaded: LoadedNetwork, split: PreparedSplit, device: torch.device, class_map: ClassMap | None
+) -> Scores:
     network, transform, info = loaded
     native = split.manifest.split != "train"  # the training split stores no native labels
     with explained_faults(EVALUATION_BATCH, info.input_size):
-        return evaluate(network, split, transform, device, native=native)
+        return evaluate(network, split, transform, device, native=native, class_map=class_map)
 
 
 def _identity(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device) -> Row:
@@ -163,9 +161,9 @@ def _identity(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device)
     }
 
 
-def _score_columns(scores: Scores, split: PreparedSplit) -> Row:
-    frequent = most_frequent_class(split)
-    baseline_accuracy, baseline_iou = constant_scores(scores.class_pixels, frequent)
+def _score_columns(scores: Scores, split: PreparedSplit, not_scored: Collection[int]) -> Row:
+    frequent = most_frequent_class(split, not_scored)
+    baseline_accuracy, baseline_iou = constant_scores(scores.class_pixels, frequent, not_scored)
     return {
         "pixel_accuracy": scores.pixel_accuracy,
         "mean_iou": scores.mean_iou,

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from dsrl.data.dataset import EvaluationSet, PreparedSplit
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.transforms import InputTransform, resize_labels
+from dsrl.evaluation.class_map import ClassMap
 from dsrl.evaluation.metrics import ConfusionMatrix
 from dsrl.system import distributed
 
@@ -24,7 +25,7 @@ class Scores:
     pixel_accuracy: float
     mean_iou: float
     mean_iou_per_image: float
-    cross_entropy: float  # nats per labelled pixel
+    cross_entropy: float  # nats per labelled pixel of a class that can be predicted
     mean_iou_native: float  # at the native size of the labels; NaN unless requested
     per_class_iou: list[float]
     class_pixels: list[int]  # labelled pixels of each class, at the output size
@@ -39,6 +40,7 @@ def evaluate(
     *,
     batch_size: int = EVALUATION_BATCH,
     native: bool = False,
+    class_map: ClassMap | None = None,
     each_batch: Callable[[], None] = lambda: None,
 ) -> Scores:
     """Score `network` on all images of `split`, at its output size.
@@ -51,14 +53,22 @@ def evaluate(
         transform: on `device`.
         native: also resize the predictions (nearest) to the native size of the labels and compare
             there, as the official Cityscapes evaluation does.
+        class_map: where the network has other classes than `split`. What the network predicts is
+            the class with the largest of its own logits, as always, and then mapped; where it maps
+            to no class of the data, the prediction is wrong. A class of the data that nothing maps
+            to has no IoU, and no part in the means; its pixels count as wrong in the accuracy. The
+            cross entropy is that of the summed probabilities of the classes that are mapped to the
+            label, over the pixels of the classes that have any.
         each_batch: called before each batch; may raise to stop the evaluation.
     """
     was_training = network.training
     network.eval()
     share = range(distributed.rank(), len(split), distributed.world_size())
     classes = len(split.manifest.classes)
-    confusion = ConfusionMatrix(classes, IGNORE_INDEX).to(device)
-    native_confusion = ConfusionMatrix(classes, IGNORE_INDEX)
+    not_scored = class_map.not_scored if class_map else []
+    values = classes + (class_map is not None)  # with "none of them", which is in no label
+    confusion = ConfusionMatrix(values, IGNORE_INDEX, not_scored).to(device)
+    native_confusion = ConfusionMatrix(values, IGNORE_INDEX, not_scored)
     cross_entropy = torch.zeros((), dtype=torch.float64, device=device)
     seen = 0
     # Its own generator, so that validation draws no random numbers from that of the training.
@@ -69,10 +79,13 @@ def evaluate(
         each_batch()
         logits = network(transform(images.to(device))).logits.float()
         labels = resize_labels(labels.to(device), logits.shape[-2:]).long()
-        predictions = logits.argmax(1)
+        predictions, targets = logits.argmax(1), labels
+        if class_map:
+            predictions, logits = class_map.train_ids(predictions), class_map.joined(logits)
+            targets = class_map.possible(labels)
         confusion.update(predictions, labels)
         cross_entropy += F.cross_entropy(
-            logits, labels, ignore_index=IGNORE_INDEX, reduction="sum"
+            logits, targets, ignore_index=IGNORE_INDEX, reduction="sum"
         ).double()
         if native:
             for index, prediction in enumerate(predictions.byte().cpu(), start=seen):
@@ -83,12 +96,14 @@ def evaluate(
     native_confusion.to(device)
     for counts in (*confusion.counts, *native_confusion.counts, cross_entropy):
         distributed.sum_over_processes(counts)
+    class_pixels = confusion.matrix.sum(1)[:classes]
+    predictable = [c for c in range(classes) if c not in not_scored]
     return Scores(
         confusion.pixel_accuracy,
         confusion.mean_iou,
         confusion.mean_iou_per_image,
-        float(cross_entropy / confusion.matrix.sum()),
+        float(cross_entropy / class_pixels[predictable].sum()),
         native_confusion.mean_iou,
-        confusion.per_class_iou.tolist(),
-        confusion.matrix.sum(1).tolist(),
+        confusion.per_class_iou[:classes].tolist(),
+        class_pixels.tolist(),
     )

@@ -1,5 +1,6 @@
 """Segmentation metrics that do not depend on how the images are batched."""
 
+from collections.abc import Sequence
 from typing import Self
 
 import torch
@@ -12,17 +13,21 @@ class ConfusionMatrix:
     Args:
         num_classes: C.
         ignore_index: pixels with this target value are not counted.
+        not_scored: classes that have no IoU, and so no part in the means. Their pixels are
+            counted: in the unions of the other classes and in the pixel accuracy.
 
     Attributes:
         matrix: int64 (C, C), rows are targets, columns predictions; on the device of the last
             update.
         image_iou_sum: float64 scalar, sum over images of the mean IoU of each.
-        image_count: int64 scalar, number of images with at least one counted pixel.
+        image_count: int64 scalar, number of images in which a scored class occurs, in target or
+            prediction.
     """
 
-    def __init__(self, num_classes: int, ignore_index: int = 255):
+    def __init__(self, num_classes: int, ignore_index: int = 255, not_scored: Sequence[int] = ()):
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.not_scored = list(not_scored)
         self.matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
         self.image_iou_sum = torch.zeros((), dtype=torch.float64)
         self.image_count = torch.zeros((), dtype=torch.int64)
@@ -58,7 +63,7 @@ class ConfusionMatrix:
         matrices = bins.view(images, classes, classes)
         self.to(matrices.device)
         self.matrix += matrices.sum(0)
-        means = _mean_iou(matrices)
+        means = self._iou(matrices).nanmean(-1)
         self.image_iou_sum += means.nansum()
         self.image_count += means.isfinite().sum()
 
@@ -77,13 +82,13 @@ class ConfusionMatrix:
     @property
     def per_class_iou(self) -> Tensor:
         """float64 (C,): intersection over union, each summed over all images; NaN for a class that
-        occurs neither in targets nor in predictions."""
-        return _iou(self.matrix)
+        occurs neither in targets nor in predictions, or is not scored."""
+        return self._iou(self.matrix)
 
     @property
     def mean_iou(self) -> float:
         """Mean of `per_class_iou` over the classes that occur, as Cityscapes defines it."""
-        return float(_mean_iou(self.matrix))
+        return float(self.per_class_iou.nanmean())
 
     @property
     def mean_iou_per_image(self) -> float:
@@ -96,13 +101,9 @@ class ConfusionMatrix:
         """Share of the counted pixels that are predicted correctly; NaN without counted pixels."""
         return float(self.matrix.diagonal().sum().double() / self.matrix.sum())
 
-
-def _iou(matrix: Tensor) -> Tensor:
-    """(..., C, C) counts -> float64 (..., C); 0/0 is NaN."""
-    intersection = matrix.diagonal(dim1=-2, dim2=-1).double()
-    return intersection / (matrix.sum(-1) + matrix.sum(-2) - intersection)
-
-
-def _mean_iou(matrix: Tensor) -> Tensor:
-    """(..., C, C) counts -> float64 (...), over the classes that occur; NaN if none does."""
-    return _iou(matrix).nanmean(-1)
+    def _iou(self, matrix: Tensor) -> Tensor:
+        """(..., C, C) counts -> float64 (..., C); 0/0 is NaN."""
+        intersection = matrix.diagonal(dim1=-2, dim2=-1).double()
+        iou = intersection / (matrix.sum(-1) + matrix.sum(-2) - intersection)
+        iou[..., self.not_scored] = torch.nan
+        return iou

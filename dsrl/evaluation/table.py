@@ -16,8 +16,11 @@ COLUMNS = (
     *("parameters", "gflops", "latency_ms"),
 )
 
+# Columns of text that may be empty. Earlier versions had only the first.
+TEXTS = ("experiment", "class_map", "class_map_note")
+
 # Shown as columns of the table where its rows differ in them, and otherwise in the heading.
-VARYING = ("experiment", "network", "encoder", "sizes")
+VARYING = ("experiment", "network", "encoder", "sizes", "class_map")
 
 NOTE = (
     "Mean Accuracy is the original's name for pixel accuracy. Mean IoU in brackets: of each image "
@@ -51,15 +54,20 @@ def read_scores(path: Path) -> pd.DataFrame:
     frame = read_csv(path, COLUMNS, "a CSV file of `dsrl benchmark`")
     if frame.empty:
         return frame
-    # An unnamed experiment is read as NaN, which `groupby` would drop; one named "1" as a number.
-    return frame.assign(experiment=frame.experiment.astype(object).fillna("").astype(str))
+    # An empty text is read as NaN, which `groupby` would drop; an experiment named "1" as a number.
+    texts = {
+        column: frame[column].astype(object).fillna("").astype(str) if column in frame else ""
+        for column in TEXTS
+    }
+    return frame.assign(**texts)
 
 
 def write_table(frames: Sequence[pd.DataFrame], output: Path) -> None:
     """Write the table to `output` (text) and all rows to a CSV of the same name, each atomically.
 
     Args:
-        frames: with the columns COLUMNS and `iou_<class>`, in the order of the rows; or empty.
+        frames: with the columns COLUMNS, TEXTS and `iou_<class>`, in the order of the rows; or
+            empty.
     """
     scored = [frame for frame in frames if len(frame)]
     rows = pd.concat(scored) if scored else pd.DataFrame()
@@ -86,6 +94,8 @@ def format_table(frames: Sequence[pd.DataFrame]) -> str:
     for group in map(pd.concat, groups.values()):
         varying = [key for key in VARYING if group[key].nunique() > 1]
         parts += [_heading(group, varying), _stage_table(group, varying), NOTE]
+        maps = group[group.class_map != ""].groupby(["class_map", "class_map_note"], sort=False)
+        parts += [f"Class map {name}: {note}." for (name, note), _ in maps]
         for name, experiment in group.groupby("experiment", sort=False):
             title = f"IoU %, {name}" if "experiment" in varying else "IoU %"
             parts.append(_class_table(experiment, title))
@@ -99,12 +109,14 @@ def class_columns(rows: pd.DataFrame) -> list[str]:
 
 def _heading(group: pd.DataFrame, varying: Sequence[str]) -> str:
     first = group.iloc[0]
-    network = [str(first[key]) for key in VARYING[1:] if key not in varying]
+    network = [str(first[key]) for key in ("network", "encoder", "sizes") if key not in varying]
+    class_map = first.class_map if "class_map" not in varying else ""
     averaged = any(len(rows) > 1 for rows in _over_seeds(group, varying))
     seeds = group.seed.dropna().astype(int).astype(str).unique()
     lines = {
         "Data set": f"{first.dataset}, split {first['split']}, {first.images} images",
         "Network": ", ".join(network) or "see the table",
+        "Classes": f"counted by the class map {class_map}" if class_map else "",
         "Seeds": f"{', '.join(seeds)}; mean ± standard deviation" if averaged else "",
         "Device": ", ".join(map(str, group.device.unique())),
         "Versions": first.versions,
@@ -118,7 +130,7 @@ def _heading(group: pd.DataFrame, varying: Sequence[str]) -> str:
 
 def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
     rows = [
-        {key.capitalize(): runs[key].iloc[0] for key in varying}
+        {key.capitalize().replace("_", " "): runs[key].iloc[0] for key in varying}
         | {
             "Type": runs.type.iloc[0],
             "Mean Accuracy %": _percent(runs.pixel_accuracy),
@@ -138,7 +150,7 @@ def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
 def _class_table(runs: pd.DataFrame, title: str) -> str:
     columns = class_columns(runs)
     names, cells = [title], [[column.removeprefix("iou_") for column in columns]]
-    for rows in _over_seeds(runs, []):
+    for rows in _over_seeds(runs, ["class_map"]):
         names.append(rows.type.iloc[0])
         cells.append([_percent(rows[column]) for column in columns])
     return _markdown(pd.DataFrame(zip(*cells, strict=True), columns=names), text_columns=1)

@@ -3,7 +3,6 @@
 A training with other settings, data or code that is there already is set aside.
 """
 
-
 # Only for files that are missing: Snakemake deletes the outputs of rules that it repeats, and a file
 # that the user put there must stay. Here, and not in a job: a compute node may have no internet.
 if ENCODERS:

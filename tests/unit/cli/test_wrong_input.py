@@ -41,9 +41,10 @@ CALLS = {
     "edit-checkpoint": "--checkpoint checkpoints/a.checkpoint --key device --value gpu",
     "print-model": "--config tiny.yaml",
     "purge": ".",
-    "benchmark": "--weights a.weights --data data --output new.txt --device cpu",
+    "benchmark": "--weights four.weights --class-map four.yaml --data data --output new.txt "
+    "--device cpu",
     "table": "--output new.txt table.csv",
-    "plot-examples": "--output new.png --data data --device cpu a.weights",
+    "plot-examples": "--output new.png --data data --device cpu --class-map four.yaml four.weights",
     "plot-curves": "--output new.png history.csv",
     "plot-classes": "--output new.png table.csv",
     "plot-sweep": "--output new.png table.csv",
@@ -108,6 +109,7 @@ COMMON = {
     **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
     **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),
     "--config": CONFIG,
+    "--class-map": [*failure("absent-map", "absent.yaml", "map.yaml", "own.yaml"), *usage(None)],
     "--recipe": failure("absent.yaml", "data"),
     "--dataset": failure("nothing", "absent.yaml", "own.yaml"),
     "--dataset-split": [*failure("nothing"), *usage(None)],
@@ -123,7 +125,7 @@ COMMON = {
     "--fa-stride": usage("7", "x"),
     "--encoder": usage("ResNet50", "resnet50.a1", "vit_base_patch16_224"),
     "--decoder-channels": usage("6", "0", "x"),
-    "--width-scale": usage("0.3", "0", "nan", "x"),
+    "--width-scale": usage("0.3", "0.75", "0", "nan", "x"),
     "--prepared-size": usage("1 1", "0 8", "8"),
     "--scale": usage("2 1", "0 1", "1", "1 nan", "1 inf"),
     "--value-range": usage("0", "4095 0", "0 0", "0 nan", "0 inf", "black white", None),
@@ -216,6 +218,12 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     (folder / "empty").write_bytes(b"")
     (folder / "bytes").write_bytes(b"\xff\xfe\x00\x81" * 9)
     save_weights(folder / "a.weights", make_weights(3))
+    four = make_weights(1, num_classes=4)
+    save_weights(folder / "four.weights", four)
+    others = {c.name: [] for c in make_weights(3).info.classes[4:]}
+    names = {c.name: c.name for c in four.info.classes}
+    (folder / "four.yaml").write_text(json.dumps(names | others))
+    (folder / "map.yaml").write_text(json.dumps(names | others | {"road": "rode"}))
     content = (folder / "a.weights").read_bytes()
     (folder / "half.weights").write_bytes(content[: len(content) // 2])
     middle = len(content) // 2

@@ -8,7 +8,7 @@ import pytest
 
 from dsrl.config.sections import Training
 from dsrl.config.settings import Config, Recipe, Settings, read_runs, read_settings, section_of
-from dsrl.config.strict import Strict
+from dsrl.config.strict import Strict, parse_yaml
 
 SECTIONS = {
     name: field.annotation
@@ -74,6 +74,20 @@ def test_a_value_out_of_range_names_its_key(values, key):
 @pytest.mark.parametrize("text", ["{training: {epochs: 2}", "{training: [}", "{a: b: c}"])
 def test_broken_inline_yaml_is_refused_in_one_line(text):
     assert "config" in refused(text)
+
+
+@pytest.mark.parametrize("text", ["a: 1\nb: 2\na: 1\n", "b: {a: 1, a: 2}", "- [{a: 1, 'a': 2}]"])
+def test_a_key_that_is_given_twice_is_refused(text):
+    with pytest.raises(
+        ValueError, match=r"^x\.yaml: not YAML: key 'a' is given twice in .* line \d"
+    ):
+        parse_yaml(text, "x.yaml")
+
+
+def test_a_key_may_be_given_again_elsewhere_and_in_place_of_a_merged_one():
+    text = "{r: &r {a: 1, b: 1}, p: {q: &q {<<: *r, a: 2}}, x: {<<: *q, b: 3}, 1: 0, '1': 0}"
+    found = parse_yaml(text, "x.yaml")
+    assert found["p"]["q"] == {"a": 2, "b": 1} and found["x"] == {"a": 2, "b": 3}
 
 
 def test_names_of_settings_are_unique_over_the_sections():

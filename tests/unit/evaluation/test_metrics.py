@@ -90,6 +90,28 @@ def test_a_class_that_is_only_predicted_counts_and_an_absent_one_does_not():
     assert confusion.mean_iou == pytest.approx(0.375)
 
 
+@pytest.mark.parametrize("not_scored", [[4], [1], [0, 4]])
+def test_classes_that_are_not_scored_count_in_the_unions_of_others_only(data, not_scored):
+    prediction, target = (array.copy() for array in data)
+    prediction[:, :2] = 4  # predicted, and in no target
+    confusion = count(prediction, target, not_scored=not_scored)
+    expected = np.array(naive_iou(prediction, target))
+    expected[not_scored] = math.nan
+    assert confusion.per_class_iou.tolist() == pytest.approx(expected.tolist(), nan_ok=True)
+    assert confusion.mean_iou == pytest.approx(np.nanmean(expected))
+    images = [naive_iou(*pair) for i, pair in enumerate(zip(prediction, target)) if i != 2]  # noqa: B905
+    assert confusion.mean_iou_per_image == pytest.approx(
+        np.mean([np.nanmean(np.delete(ious, not_scored)) for ious in images])
+    )
+    assert confusion.pixel_accuracy == count(prediction, target).pixel_accuracy
+
+
+def test_an_image_without_a_scored_class_is_no_part_of_the_mean_over_images():
+    target = torch.tensor([[[0, 0]], [[1, 1]]])
+    confusion = count(target, target, not_scored=[1])
+    assert confusion.image_count == 1 and confusion.mean_iou_per_image == 1
+
+
 def test_what_is_predicted_at_ignored_pixels_does_not_matter(data):
     prediction, target = (array.copy() for array in data)
     prediction[target == 255] = 77

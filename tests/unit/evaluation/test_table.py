@@ -20,6 +20,8 @@ def row(**changes) -> pd.DataFrame:
         "network": "deeplabv3plus",
         "encoder": "resnet18",
         "sizes": "32x64 -> 64x128",
+        "class_map": "",
+        "class_map_note": "",
         "device": "cpu",
         "versions": "dsrl 1",
         "date": "2026-01-01",
@@ -127,6 +129,36 @@ def test_only_empty_files_make_an_empty_table(tmp_path):
     merge([tmp_path / "1.csv"], tmp_path / "table.txt")
     assert "nothing was scored" in (tmp_path / "table.txt").read_text()
     assert read_scores(tmp_path / "table.csv").empty
+
+
+def test_a_class_map_is_named_in_the_heading_and_explained_below():
+    mapped = {"class_map": "a-b", "class_map_note": "predictions of wall count as wrong"}
+    text = format_table([row(**mapped), row(type="SSSR+SISR", **mapped)])
+    heading, _, rest = text.partition("| Type")
+    assert "Classes:  counted by the class map a-b\n" in heading
+    assert rest.count("\n\nClass map a-b: predictions of wall count as wrong.\n\n") == 1
+    assert "lass map" not in format_table([row()])
+
+
+def test_rows_with_a_class_map_and_without_are_told_apart_and_not_averaged():
+    text = format_table([row(seed=0), row(seed=1, class_map="a-b", mean_iou=0.1, iou_road=0.2)])
+    assert "counted by" not in text
+    assert [line.split("|")[1].strip() for line in text.splitlines() if "| SSSR " in line][:2] == [
+        "",
+        "a-b",
+    ]
+    assert cells(text, "Class map")[:2] == ["Class map", "Type"]
+    assert cells(text, "road") == ["road", "90.00", "20.00"]
+
+
+def test_csv_files_of_versions_without_class_maps_are_merged_with_those_of_now(tmp_path):
+    row().drop(columns=["class_map", "class_map_note"]).to_csv(tmp_path / "1.csv", index=False)
+    row(class_map="a-b", class_map_note="n").to_csv(tmp_path / "2.csv", index=False)
+    merge([tmp_path / "1.csv", tmp_path / "2.csv"], tmp_path / "table.txt")
+    expected = format_table([row(), row(class_map="a-b", class_map_note="n")])
+    assert (tmp_path / "table.txt").read_text() == expected
+    merge([tmp_path / "table.csv"], tmp_path / "again.txt")
+    assert (tmp_path / "again.txt").read_text() == expected
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00binary\x81", b'a,b\n"1,2\n3'])

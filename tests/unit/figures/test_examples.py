@@ -1,5 +1,6 @@
 """Example images show the input, each prediction and the truth of images over the whole split."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -78,3 +79,40 @@ def test_a_small_split_is_shown_as_a_whole(prepared, weights, monkeypatch):
         weights[:1], prepared, split="val", count=99, output=Path("unused"), device="cpu"
     )
     assert len(figures[0].axes) == 5 * 3
+
+
+def call(weights: list[Path], prepared: Path, output: Path, class_map: Path | None = None) -> None:
+    examples.plot_examples(
+        weights, prepared, split="val", count=2, output=output, device="cpu",
+        class_map=class_map and str(class_map),
+    )  # fmt: skip
+
+
+def test_weights_of_other_classes_are_refused_with_what_differs(prepared, make_weights, tmp_path):
+    save_weights(tmp_path / "w.weights", make_weights(1, num_classes=4))
+    with pytest.raises(ValueError, match=r"w\.weights: .*\(4 there, 19 here\); .*--class-map"):
+        call([tmp_path / "w.weights"], prepared, tmp_path / "out.png")
+    assert not (tmp_path / "out.png").exists()
+
+
+def test_weights_of_other_classes_stand_beside_those_of_the_same_stage(
+    prepared, weights, make_weights, saved, tmp_path
+):
+    other = tmp_path / "other.weights"
+    save_weights(other, make_weights(1, num_classes=4, encoder="test_resnet"))
+    classes = PreparedSplit(prepared, "val").manifest.classes
+    # The second of the four counts as the first, and the others as none of the data's.
+    groups = {c.name: [] for c in classes} | {classes[0].name: classes[1].name}
+    (tmp_path / "map.yaml").write_text(json.dumps(groups))
+    call([weights[0], other], prepared, tmp_path / "out.png", tmp_path / "map.yaml")
+    axes = np.array(saved[0].axes).reshape(2, 4)
+    titles = ["input, 32x64", "SSSR, 64x128", "SSSR of demo, 64x128", "truth, 64x128"]
+    assert [ax.get_title() for ax in axes[0]] == titles
+    network, transform, _ = load_network(other, torch.device("cpu"))
+    pixels = torch.from_numpy(PreparedSplit(prepared, "val").images[:1].copy()).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        predictions = network(transform(pixels)).logits.argmax(1)[0].numpy()
+    colors = np.array([(0, 0, 0), classes[0].color, (0, 0, 0), (0, 0, 0)])
+    shown = axes[0, 2].images[0].get_array()
+    assert {0, 1} <= {*predictions.flat}, "or else it shows nothing"
+    assert np.mean(shown != colors[predictions]) < 0.001

@@ -13,7 +13,7 @@ from dsrl.config.settings import read_settings
 from dsrl.losses import objective
 from dsrl.models.cost import flops, parameters
 from dsrl.models.dsrl import DSRL
-from dsrl.models.eesp import EESP, Downsampler, PyramidPooling, dilations
+from dsrl.models.eesp import EESP, Downsampler, PyramidPooling, dilations, resize
 from dsrl.models.espnetv2 import ESPNetv2Encoder
 
 UPSAMPLERS = ("bilinear", "pixel_shuffle", "transposed")
@@ -159,6 +159,18 @@ def test_every_parameter_receives_a_gradient(stage, upsampler):
 def test_any_number_of_classes(classes):
     network = DSRL(settings(), classes, stage=1).eval()
     assert network(torch.randn(1, 3, 32, 48)).logits.shape == (1, classes, 64, 96)
+
+
+def test_resizes_align_corners():
+    """So the authors' do; tests/unit/checkpoints/test_published.py compares with their results."""
+    features = torch.randn(1, 2, 4, 6)
+    assert torch.equal(resize(features, (8, 12))[..., ::7, ::11], features[..., ::3, ::5])
+    network = DSRL(settings(upsampler="none"), 5, stage=1).eval()
+    maps = []
+    network.sssr_head.classifier.register_forward_hook(lambda *seen: maps.append(seen[-1]))
+    logits = network(torch.randn(1, 3, 64, 96)).logits
+    assert logits.shape == (1, 5, 128, 192)
+    assert torch.equal(logits[..., ::127, ::191], maps[0][..., ::31, ::47])
 
 
 def test_pruned_network_predicts_what_the_full_one_does(weights):
