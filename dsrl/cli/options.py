@@ -13,6 +13,7 @@ from dsrl.config.strict import Strict, parse
 Arguments = argparse.Namespace
 DEFAULT_CONFIG = Path("config/config.yaml")
 PREPARED = Path("data/prepared")
+SYNONYMS = ("pretrained", "encoder_weights")  # either option overrides both settings
 
 
 class Parser(argparse.ArgumentParser):
@@ -127,12 +128,16 @@ def override(settings: Settings, arguments: Arguments) -> Settings:
     Raises:
         UsageError: the value of an option is not valid.
     """
-    values, given = settings.model_dump(), {}
+    values, given = settings.model_dump(exclude_unset=True), {}
+    for option, other in (SYNONYMS, SYNONYMS[::-1]):
+        if hasattr(arguments, f"model.{option}"):
+            values.get("model", {}).pop(other, None)
     for option, value in vars(arguments).items():
         section, dot, key = option.partition(".")
         if dot:
-            values[section][key] = value
-            for overrides in values["stages"].values() if section == "training" else ():
+            values.setdefault(section, {})[key] = value
+            stages = values.get("stages", {}) if section == "training" else {}
+            for overrides in stages.values():
                 overrides.pop(key, None)
             given[option] = "--" + key.replace("_", "-")
     for key in ("seed", "description", "experiment_id"):

@@ -14,8 +14,10 @@ from dsrl.cli.options import (
     settings_from,
     whole_number,
 )
+from dsrl.config.encoder_weights import encoder_file, missing_encoder_message
 from dsrl.config.sections import Augmentation, Data, Loss, Model, Resources, Training
 from dsrl.config.settings import STAGES, Settings
+from dsrl.system.files import keep_inputs
 
 # torchrun tells `dsrl` about these.
 WORKFLOW_ONLY = ("gpus_per_job", "nodes")
@@ -35,7 +37,7 @@ def add_train(commands: Any) -> None:
         "--init-weights",
         metavar="FILE",
         help="initial weights: final weights of the stage before (default for stages 2 and 3: "
-        "those beside --output), or a model zoo's state dict of the encoder",
+        "those beside --output), or a model zoo's weights of the encoder",
     )
     parser.add_output(
         "--output", folder=True, help="folder of the stage (default: weights/stage<K>)"
@@ -69,20 +71,37 @@ def add_train(commands: Any) -> None:
 
 def train(arguments: Arguments) -> None:
     settings = settings_from(arguments)
+    data, initial = data_of_settings(arguments, settings), _initial_weights(arguments, settings)
     # Not before: what is wrong with the settings is told at once.
     from dsrl.training.stage import train_stage
 
-    train_stage(
-        settings.recipe(arguments.stage),
-        settings.resources,
-        data_of_settings(arguments, settings),
-        arguments.output or Path(f"weights/stage{arguments.stage}"),
-        arguments.init_weights,
-        if_another=arguments.if_another or "stop",
-        code=arguments.code,
-        experiment_id=settings.experiment_id,
-        description=settings.description,
-    )
+    with keep_inputs([] if initial is None else [initial]):
+        train_stage(
+            settings.recipe(arguments.stage),
+            settings.resources,
+            data,
+            arguments.output or Path(f"weights/stage{arguments.stage}"),
+            initial,
+            if_another=arguments.if_another or "stop",
+            code=arguments.code,
+            experiment_id=settings.experiment_id,
+            description=settings.description,
+        )
+
+
+def _initial_weights(arguments: Arguments, settings: Settings) -> Path | None:
+    """--init-weights, or the encoder's weights, if the stage starts from these; never downloaded
+    here, as a compute node may have no internet access.
+
+    Raises:
+        FileNotFoundError: the encoder's weights are not there.
+    """
+    if arguments.init_weights or not settings.starts_from_encoder(arguments.stage):
+        return arguments.init_weights
+    path = encoder_file(settings.model)
+    if path is not None and not path.is_file():
+        raise FileNotFoundError(missing_encoder_message(settings.model, path))
+    return path
 
 
 def add_resume_train(commands: Any) -> None:

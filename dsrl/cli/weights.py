@@ -1,7 +1,8 @@
-"""Commands about networks and the files that training writes: import-weights, prune-weights,
-inspect-checkpoint, edit-checkpoint, print-model, purge."""
+"""Commands about networks and the files that training writes: fetch-encoder, import-weights,
+prune-weights, inspect-checkpoint, edit-checkpoint, print-model, purge."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,44 @@ from dsrl.cli.options import (
     settings_from,
     whole_number,
 )
-from dsrl.config.sections import Data, Model
+from dsrl.config.encoder_weights import file_of_known, known_weights
+from dsrl.config.sections import ENCODER_START, Data, Model
 from dsrl.config.settings import STAGES
 
 
 def add_commands(commands: Any) -> None:
     """Add the commands of this module to the parser."""
+    add_fetch_encoder(commands)
     add_import_weights(commands)
     add_prune_weights(commands)
     add_inspect_checkpoint(commands)
     add_edit_checkpoint(commands)
     add_print_model(commands)
     add_purge(commands)
+
+
+def add_fetch_encoder(commands: Any) -> None:
+    parser = add_command(
+        commands, "fetch-encoder", fetch_encoder, "get the trained weights of an encoder"
+    )
+    parser.add_argument(
+        "name",
+        nargs="?",
+        help="a timm model, or one of dsrl/config/encoder_sources.yaml (default: that of the "
+        "settings)",
+    )
+    parser.add_output("--output", help="file to write (default: data/encoders/<name>.pth)")
+    add_config(parser)
+
+
+def fetch_encoder(arguments: Arguments) -> None:
+    of_settings = known_weights(settings_from(arguments).model)
+    name = arguments.name or of_settings
+    if name is None:
+        raise UsageError("name an encoder; that of the settings does not start from known weights")
+    from dsrl.checkpoints import fetch
+
+    print(fetch.fetch_encoder(name, arguments.output or file_of_known(name)), file=sys.stderr)
 
 
 def add_import_weights(commands: Any) -> None:
@@ -140,7 +167,7 @@ def add_print_model(commands: Any) -> None:
     parser.add_input("--weights", help="describe the network of this file")
     parser.add_argument("--stage", type=int, choices=STAGES, help="only this one")
     add_config(parser)
-    add_settings(parser, Model)
+    add_settings(parser, Model, leave_out=ENCODER_START)
     add_settings(parser, Data, leave_out=("prepared_size",))
 
 

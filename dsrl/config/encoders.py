@@ -20,7 +20,7 @@ def encoder_list() -> dict[str, Any]:
     return content
 
 
-def check_encoder(name: str, output_stride: int, pretrained: bool) -> None:
+def check_encoder(name: str, output_stride: int) -> None:
     """Check that a timm model can be the encoder.
 
     Args:
@@ -30,30 +30,29 @@ def check_encoder(name: str, output_stride: int, pretrained: bool) -> None:
         ValueError: it cannot; one line that names the setting and, for an unknown name, the nearest
             valid one.
     """
-    if name.startswith(SOURCES):
-        return
-    encoders = encoder_list()["encoders"]
-    architecture, dot, tag = name.partition(".")
-    encoder = encoders.get(architecture)
-    if encoder is None or (dot and tag not in encoder["tags"]):
-        if _another_timm_has(name):
-            return
-        tagged = (f"{key}.{tag}" for key, value in encoders.items() for tag in value["tags"])
-        near = difflib.get_close_matches(name.lower(), tagged if dot else encoders, n=1, cutoff=0)
+    if near := misspelt(name):
         raise ValueError(
             "model.encoder: expected a timm model with `features_only` and `output_stride`, got "
-            f"'{name}'; did you mean '{near[0]}'?"
+            f"'{name}'; did you mean '{near}'?"
         )
-    if output_stride not in encoder["output_strides"]:
+    encoder = encoder_list()["encoders"].get(name.partition(".")[0])
+    if encoder is not None and output_stride not in encoder["output_strides"]:
         strides = " or ".join(map(str, encoder["output_strides"]))
         raise ValueError(
             f"model.output_stride: expected {strides} for encoder '{name}', got {output_stride}"
         )
-    if pretrained and not encoder["pretrained"]:
-        raise ValueError(
-            f"model.pretrained: timm has no pretrained weights of encoder '{name}'; set "
-            "pretrained: false, or choose another encoder"
-        )
+
+
+def misspelt(name: str) -> str | None:
+    """The nearest encoder to a name that is none; None if it is one."""
+    encoders = encoder_list()["encoders"]
+    architecture, dot, tag = name.partition(".")
+    encoder = encoders.get(architecture)
+    listed = encoder is not None and (not dot or tag in encoder["tags"])
+    if listed or name.startswith(SOURCES) or _another_timm_has(name):
+        return None
+    tagged = (f"{key}.{tag}" for key, value in encoders.items() for tag in value["tags"])
+    return difflib.get_close_matches(name.lower(), tagged if dot else encoders, n=1, cutoff=0)[0]
 
 
 def _another_timm_has(name: str) -> bool:

@@ -13,6 +13,9 @@ OutputStride = Annotated[
     Literal[8, 16, 32], BeforeValidator(lambda v: int(v) if str(v).isdigit() else v)
 ]
 
+# The keys of `Model` that say how the encoder starts. They are no part of the architecture.
+ENCODER_START = ("encoder_weights", "pretrained", "allow_partial_encoder")
+
 
 class Data(Strict):
     """The data set and the sizes of its images."""
@@ -65,14 +68,25 @@ class Model(Strict):
 
     network: Literal["deeplabv3plus", "espnetv2"] = Field(
         "deeplabv3plus",
-        description="base network; `encoder`, `pretrained`, `output_stride` and `decoder_channels` "
-        "belong to DeepLabv3+, `width_scale` to ESPNetv2",
+        description="base network; `encoder`, `output_stride` and `decoder_channels` belong to "
+        "DeepLabv3+, `width_scale` to ESPNetv2",
     )
     encoder: str = Field(
         "resnet101", description="any timm model with `features_only` and `output_stride`"
     )
+    encoder_weights: str = Field(
+        "none",
+        description="trained weights that the encoder starts from: `none`, `pretrained` (those "
+        "that are known for this encoder, from ImageNet), another name that `dsrl fetch-encoder` "
+        "knows, or a file",
+    )
     pretrained: bool = Field(
-        False, description="start from timm's pretrained weights of the encoder, downloaded once"
+        False, description="`true` is the same as `encoder_weights: pretrained`"
+    )
+    allow_partial_encoder: bool = Field(
+        False,
+        description="accept `encoder_weights` that lack some layers of the encoder; these start "
+        "from random values",
     )
     output_stride: OutputStride = Field(
         16, description="ratio of the input resolution to that of the encoder's last feature map"
@@ -98,10 +112,15 @@ class Model(Strict):
         return self.encoder if self.network == "deeplabv3plus" else f"s = {self.width_scale}"
 
     @property
+    def initial(self) -> str:
+        """`encoder_weights`, whichever key says it."""
+        return "pretrained" if self.pretrained else self.encoder_weights
+
+    @property
     def unused(self) -> set[str]:
         """The keys that belong to another network."""
         of_networks = {
-            "deeplabv3plus": {"encoder", "pretrained", "output_stride", "decoder_channels"},
+            "deeplabv3plus": {"encoder", "output_stride", "decoder_channels"},
             "espnetv2": {"width_scale"},
         }
         return set().union(*(keys for name, keys in of_networks.items() if name != self.network))
@@ -113,12 +132,6 @@ class Model(Strict):
         if scale in (0.25, 0.75):
             raise ValueError(f"expected 0.5, or a multiple of 0.25 from 1, got {scale}")
         return scale
-
-    @model_validator(mode="after")
-    def _pretrained_exists(self) -> Self:
-        if self.pretrained and self.network == "espnetv2":
-            raise ValueError("espnetv2 has no pretrained weights; set pretrained: false")
-        return self
 
 
 class Training(Strict):

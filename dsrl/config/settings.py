@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
+from dsrl.config.encoder_weights import check_weights
 from dsrl.config.encoders import check_encoder
 from dsrl.config.sections import (
     Augmentation,
@@ -56,7 +57,7 @@ class Recipe(Strict):
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         unused = {
-            "model": self.model.unused,
+            "model": self.model.unused | self._absent,
             "training": {"init"} if self.stage == 1 else set(),
             "loss": {
                 1: {"w1", "w2", "fa_stride", "fa_detach"},
@@ -68,6 +69,18 @@ class Recipe(Strict):
         for section, keys in unused.items():
             values[section] = {k: v for k, v in values[section].items() if k not in keys}
         return values
+
+    @property
+    def _absent(self) -> set[str]:
+        """Keys of the model that say nothing here: which file the encoder starts from is told by
+        its checksum, so that it may be moved. The others are absent as in earlier versions, whose
+        trainings are still valid."""
+        absent = {"encoder_weights"}
+        if not self.model.allow_partial_encoder:
+            absent.add("allow_partial_encoder")
+        if self.model.network == "espnetv2" and not self.model.pretrained:
+            absent.add("pretrained")
+        return absent
 
 
 class Settings(Strict):
@@ -117,7 +130,8 @@ class Settings(Strict):
     @model_validator(mode="after")
     def _encoder_exists(self) -> Self:
         if self.model.network == "deeplabv3plus":
-            check_encoder(self.model.encoder, self.model.output_stride, self.model.pretrained)
+            check_encoder(self.model.encoder, self.model.output_stride)
+        check_weights(self.model)
         return self
 
     def _training(self, stage: Stage) -> Training:
@@ -125,14 +139,22 @@ class Settings(Strict):
         values = {**self.training.model_dump(), **self.stages.get(stage, {})}
         return parse(Training, values, f"stages.{stage}")
 
+    def starts_from_encoder(self, stage: Stage) -> bool:
+        """Whether `stage` starts from the encoder, and not from the stage before."""
+        return stage == STAGES[0] or self._training(stage).init == "encoder"
+
     def recipe(self, stage: Stage) -> Recipe:
-        """How `stage` is trained."""
+        """How `stage` is trained. Of the encoder's weights it has only whether it starts from any,
+        as `pretrained`."""
+        training = self._training(stage)
+        starts = self.starts_from_encoder(stage) and self.model.initial != "none"
+        model = self.model.model_copy(update={"encoder_weights": "none", "pretrained": starts})
         return Recipe(
             stage=stage,
             seed=self.seed,
             input_size=self.data.input_size,
-            model=self.model,
-            training=self._training(stage),
+            model=model,
+            training=training,
             loss=self.loss,
             augmentation=self.augmentation,
         )

@@ -2,11 +2,8 @@
 
 import re
 import shutil
-import socket
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from http.client import HTTPException
 from pathlib import Path, PurePath
 
 from tqdm import tqdm
@@ -14,7 +11,8 @@ from tqdm import tqdm
 from dsrl.data.description import DatasetDescription, Download
 from dsrl.data.formats import Archive, Member, damage_named, folder_message, open_archive
 from dsrl.data.images import is_clutter
-from dsrl.system.files import atomic_directory, atomic_file, make_folder
+from dsrl.system.download import download_file
+from dsrl.system.files import atomic_directory, make_folder
 
 TIMEOUT = 60  # seconds without an answer
 MAX_RATIO, MAX_EXTRA = 100, 100 * 2**20  # images hardly compress: ample for real archives
@@ -133,24 +131,16 @@ def download(source: Download, path: Path) -> None:
         OSError: the download failed, or its SHA-256 is not the expected one; one line names the
             address, the file and the cure.
     """
-    from torch.hub import download_url_to_file
-
-    path, timeout = Path(path), socket.getdefaulttimeout()
+    path = Path(path)
     if path.is_file():
         raise FileExistsError(f"{path} exists; remove it to download it again")
-    socket.setdefaulttimeout(TIMEOUT)  # torch sets none, and a lost connection would hang forever
     try:
-        with atomic_file(path) as temporary:
-            progress = sys.stderr.isatty()
-            download_url_to_file(source.url, str(temporary), source.sha256, progress)
-            _check_complete(temporary)  # torch accepts a connection that ends early
-    except (OSError, HTTPException, RuntimeError) as error:
+        download_file(source.url, source.sha256, path, _check_complete, TIMEOUT)
+    except OSError as error:
         raise OSError(
-            f"could not download {source.url} to {path} ({error or type(error).__name__}); repeat "
-            "the command, or download the file by hand and put it there"
+            f"could not download {source.url} to {path} ({error}); repeat the command, or download "
+            "the file by hand and put it there"
         ) from None
-    finally:
-        socket.setdefaulttimeout(timeout)
 
 
 def _check_complete(path: Path) -> None:

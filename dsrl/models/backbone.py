@@ -1,11 +1,8 @@
 """The encoder: any timm model that yields feature maps."""
 
-from contextlib import nullcontext
 from typing import Any
 
 from torch import Tensor, nn
-
-from dsrl.models.pretrained import explained_download
 
 
 class Backbone(nn.Module):
@@ -14,24 +11,19 @@ class Backbone(nn.Module):
     Args:
         name: timm model name, such as `resnet101`.
         output_stride: input resolution over that of the last feature map.
-        pretrained: load timm's weights (downloaded once by timm).
 
     Raises:
-        OSError: the weights cannot be downloaded.
         ValueError: timm has no such model, it yields no feature maps, or it cannot be brought to
             the output stride.
     """
 
-    def __init__(self, name: str, output_stride: int, pretrained: bool = False):
+    def __init__(self, name: str, output_stride: int):
         super().__init__()
         # Not at the top: it takes seconds, and what only reads files needs none of it.
         import timm
 
         try:
-            with explained_download(name) if pretrained else nullcontext():
-                self.features = timm.create_model(
-                    name, features_only=True, output_stride=output_stride, pretrained=pretrained
-                )
+            self.features = timm.create_model(name, features_only=True, output_stride=output_stride)
         except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
             raise ValueError(
                 f"encoder '{name}' cannot be used at output stride {output_stride}: "

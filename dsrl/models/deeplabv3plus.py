@@ -10,10 +10,10 @@ from dsrl.models.heads import Upsampler
 from dsrl.models.layers import BaseNetwork, conv_bn_relu, resize_like
 
 
-def deeplabv3plus(settings: Model, num_classes: int, pretrained: bool) -> BaseNetwork:
+def deeplabv3plus(settings: Model, num_classes: int) -> BaseNetwork:
     """The parts of DeepLabv3+."""
     channels = settings.decoder_channels
-    encoder = DeepLabEncoder(settings.encoder, settings.output_stride, channels, pretrained)
+    encoder = DeepLabEncoder(settings.encoder, settings.output_stride, channels)
     return BaseNetwork(
         encoder=encoder,
         new_decoder=lambda: DeepLabDecoder(encoder.low_channels, channels),
@@ -50,9 +50,9 @@ class ASPP(nn.Module):
 class DeepLabEncoder(nn.Module):
     """Backbone and ASPP; SSSR and SISR both decode its output."""
 
-    def __init__(self, name: str, output_stride: int, channels: int, pretrained: bool = False):
+    def __init__(self, name: str, output_stride: int, channels: int):
         super().__init__()
-        self.backbone = Backbone(name, output_stride, pretrained)
+        self.backbone = Backbone(name, output_stride)
         self.aspp = ASPP(self.backbone.high_channels, channels, output_stride)
         self.low_channels = self.backbone.low_channels
 

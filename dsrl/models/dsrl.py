@@ -47,17 +47,16 @@ class DSRL(nn.Module):
         settings: the `model` section of a config.
         num_classes: number of classes, without the ignored label.
         stage: 1, 2 or 3.
-        pretrained: start the encoder from trained weights, downloaded once; a DeepLabv3+ only.
 
     Raises:
         ValueError: the encoder is unknown or unsuitable.
     """
 
-    def __init__(self, settings: Model, num_classes: int, stage: int, pretrained: bool = False):
+    def __init__(self, settings: Model, num_classes: int, stage: int):
         super().__init__()
         assert stage in (1, 2, 3), stage
         self.stage = stage
-        base = BASE_NETWORKS[settings.network](settings, num_classes, pretrained)
+        base = BASE_NETWORKS[settings.network](settings, num_classes)
         self.encoder = base.encoder
         self.sssr_decoder = base.new_decoder()
         self.sssr_head = base.new_head()

@@ -26,9 +26,8 @@ from dsrl.models.layers import BaseNetwork
 DECODER_CHANNELS = (64, 48, 32)  # from coarse to fine
 
 
-def espnetv2(settings: Model, num_classes: int, pretrained: bool) -> BaseNetwork:
+def espnetv2(settings: Model, num_classes: int) -> BaseNetwork:
     """The parts of ESPNetv2."""
-    assert not pretrained  # the settings refuse it
     encoder = ESPNetv2Encoder(settings.width_scale)
     # As in the authors' code, the number of classes limits the width of the pyramids.
     inner = max(1, min(num_classes // 2, 16))

@@ -5,20 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
-
-from dsrl.checkpoints.format import load_any
+from dsrl.checkpoints.encoder import load_encoder, load_zoo_file
 from dsrl.checkpoints.network import load_layers
 from dsrl.checkpoints.weights import Weights, WeightsInfo, weights_in
-from dsrl.config.sections import Model
+from dsrl.config.sections import ENCODER_START, Model
 from dsrl.config.settings import Recipe
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
-from dsrl.system import distributed
 from dsrl.system.files import sha256
-
-# Prefixes that wrappers, ours included, add to the names of an encoder's layers.
-PREFIXES = ("module.", "model.", "encoder.", "backbone.", "features.")
 
 
 @dataclass(frozen=True)
@@ -40,25 +34,25 @@ class PreviousStage:
 
 @dataclass(frozen=True)
 class EncoderWeights:
-    """The layers of an encoder, in this project's names or in those of a model zoo."""
+    """A file with the layers of an encoder, of this project or of a model zoo."""
 
     path: Path
-    layers: Mapping[str, Any]
+    content: Mapping[str, Any]
 
     def apply(self, network: DSRL, model: Model, classes: Sequence[ClassInfo]) -> None:
-        """Copy the layers that fit into the encoder of `network`; see `load_encoder`."""
-        load_encoder(network.encoder, self.layers, self.path)
+        """Copy the layers into the encoder of `network`; see `load_encoder`."""
+        load_encoder(network.encoder, self.content, self.path, model.allow_partial_encoder)
 
 
 Start = PreviousStage | EncoderWeights
 
 
 def find_start(recipe: Recipe, path: Path | None, output: Path) -> Start | None:
-    """What the training of a stage starts from; None for random weights, or timm's.
+    """What the training of a stage starts from; None for random weights.
 
     Args:
-        path: weights of this project or a model zoo's state dict. By default those of the stage
-            before, beside `output`, unless the recipe says `init: encoder`.
+        path: weights of this project or of a model zoo. By default those of the stage before,
+            beside `output`, unless the recipe says `init: encoder`.
         output: folder of the stage.
 
     Raises:
@@ -67,6 +61,11 @@ def find_start(recipe: Recipe, path: Path | None, output: Path) -> Start | None:
     before = recipe.stage - 1
     needs_previous = before > 0 and recipe.training.init == "previous"
     if path is None:
+        if not needs_previous and recipe.model.pretrained:
+            raise ValueError(
+                f"stage {recipe.stage} starts from trained weights of the encoder; name their file "
+                "with --init-weights"
+            )
         if not needs_previous:
             return None
         path = output.parent / f"stage{before}" / "final.weights"
@@ -75,7 +74,7 @@ def find_start(recipe: Recipe, path: Path | None, output: Path) -> Start | None:
                 f"stage {recipe.stage} starts from the weights of stage {before}, but {path} does "
                 "not exist: name them with --init-weights, or choose --init encoder"
             )
-    content = load_any(path)
+    content = load_zoo_file(path)
     if "kind" not in content:
         if needs_previous:
             raise ValueError(
@@ -111,53 +110,9 @@ def check_fits(info: WeightsInfo, model: Model, classes: Sequence[ClassInfo], so
             f"{source}: is for {len(info.classes)} classes ('{info.dataset}'), the data has "
             f"{len(classes)}; to start from its encoder only, choose --init encoder"
         )
-    for key in Model.model_fields.keys() - {"pretrained", "output_stride", *model.unused}:
+    for key in Model.model_fields.keys() - {*ENCODER_START, "output_stride", *model.unused}:
         found, wanted = getattr(info.model, key), getattr(model, key)
         if found != wanted:
             raise ValueError(
                 f"{source}: is of another architecture: {key} is {found} there, {wanted} here"
             )
-
-
-def load_encoder(encoder: nn.Module, layers: Mapping[str, Any], source: Path) -> None:
-    """Copy into an encoder every layer of a plain state dict that fits by name and shape, and
-    report to stderr which did and which did not.
-
-    Names are compared without the prefixes that wrappers add, and `.` is `_`, as timm flattens
-    some encoders.
-
-    Raises:
-        ValueError: no layer fits.
-    """
-    nested = next(
-        (layers[k] for k in ("state_dict", "model") if _is_mapping(layers.get(k))), layers
-    )
-    found = {_canonical(k): v for k, v in nested.items() if isinstance(v, Tensor)}
-    own = getattr(encoder, "backbone", encoder).state_dict()
-    names = {name: _canonical(name) for name in own}
-    fitting = {
-        name: found[key]
-        for name, key in names.items()
-        if key in found and found[key].shape == own[name].shape
-    }
-    learnt = [name for name in own if not name.endswith("num_batches_tracked")]
-    missing = [name for name in learnt if name not in fitting]
-    if len(missing) == len(learnt):
-        raise ValueError(f"{source}: none of its {len(found)} layers fits the encoder")
-    getattr(encoder, "backbone", encoder).load_state_dict(fitting, strict=False)
-    unused = sorted(found.keys() - {names[name] for name in fitting})
-    matched = len(learnt) - len(missing)
-    distributed.report(f"{source}: {matched} of {len(learnt)} encoder layers matched")
-    for title, rest in (("not in the file, or of another shape", missing), ("unused", unused)):
-        if rest:
-            distributed.report(f"  {title}: {', '.join(rest)}")
-
-
-def _canonical(name: str) -> str:
-    while prefix := next((p for p in PREFIXES if name.startswith(p)), ""):
-        name = name.removeprefix(prefix)
-    return name.replace(".", "_")
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, Mapping)

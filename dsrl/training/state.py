@@ -150,7 +150,6 @@ def build_state(
     steps_per_epoch: int,
     position: Position,
     start: Start | None,
-    pretrained: bool,
     device: torch.device,
 ) -> TrainingState:
     """The state before the first step.
@@ -158,13 +157,12 @@ def build_state(
     Args:
         position: what the loader reads; it becomes that of the state.
         start: a file with initial weights, if there is one.
-        pretrained: start the encoder from timm's weights.
 
     Raises:
         ValueError: the initial weights do not fit the network.
     """
     torch.manual_seed(recipe.seed)
-    network = DSRL(recipe.model, len(classes), recipe.stage, pretrained)
+    network = DSRL(recipe.model, len(classes), recipe.stage)
     if start is not None:
         start.apply(network, recipe.model, classes)
     if recipe.training.freeze_batch_norm:

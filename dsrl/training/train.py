@@ -54,15 +54,14 @@ def train(
         run: what is trained; `splits` are those that it names.
         folder: of the stage.
         stop: checked before each step.
-        start: initial weights; None for random ones, or timm's.
+        start: initial weights; None for random ones.
         plan: the checkpoint to go on from, instead, and what is in the way in the folder.
     """
     recipe, resources, main = run.recipe, run.resources, distributed.is_main()
     epochs, position = recipe.training.epochs, Position()
     loader = training_loader(splits.train, recipe, resources, device, position)
     classes = splits.train.manifest.classes
-    pretrained = recipe.model.pretrained and start is None and plan.checkpoint is None
-    state = build_state(recipe, classes, len(loader), position, start, pretrained, device)
+    state = build_state(recipe, classes, len(loader), position, start, device)
     model = _parallelise(state.network, run, device)
     if plan.checkpoint is not None:
         state.resume(plan.checkpoint)

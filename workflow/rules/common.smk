@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import json
 import re
+import shlex
 import sys
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
+from dsrl.config.encoder_weights import encoder_file, known_weights, missing_encoder_message
 from dsrl.config.settings import STAGES, read_runs
 from dsrl.data.archives import missing_archive_message
 from dsrl.data.description import load_description
@@ -38,6 +40,12 @@ except (OSError, ValueError) as error:
 NAMES = {source: name for name, (source, _) in DATASETS.items()}
 EXPERIMENTS = list(dict.fromkeys(run.experiment for run in RUNS.values()))
 SPLITS = SETTINGS.benchmark.splits
+# Trained encoders that are not there yet: the file's name -> that of the weights.
+ENCODERS = {
+    encoder_file(run.model).name: name
+    for run in RUNS.values()
+    if (name := known_weights(run.model)) and not encoder_file(run.model).is_file()
+}
 SETTINGS_FILES = {}  # path -> content, which `rule settings` writes
 
 # Finds `dsrl` even if the environment is not activated. An image has its own.
@@ -189,12 +197,17 @@ def demo_file(wildcards):
     return settings_file("data", "demo", content)
 
 
-def previous_weights(wildcards):
-    """Initial weights of a stage: the final weights of the stage before, or none."""
-    stage = int(wildcards.stage)
-    if stage == STAGES[0] or recipe(wildcards).training.init == "encoder":
-        return []
-    return f"results/{wildcards.run}/stage{stage - 1}/final.weights"
+def initial_weights(wildcards):
+    """What a stage starts from: the final weights of the stage before, a trained encoder, or
+    none."""
+    stage, run = int(wildcards.stage), RUNS[wildcards.run]
+    if not run.starts_from_encoder(stage):
+        return f"results/{wildcards.run}/stage{stage - 1}/final.weights"
+    path = encoder_file(run.model)
+    there = path is None or path.name in ENCODERS or path.is_file()
+    if not there and workflow.is_main_process:
+        stop(missing_encoder_message(run.model, path))
+    return [] if path is None else str(path)
 
 
 def labels(wildcards, input):

@@ -3,6 +3,25 @@
 A training with other settings, data or code that is there already is set aside.
 """
 
+# Only for files that are missing: Snakemake deletes the outputs of rules that it repeats, and a file
+# that the user put there must stay. Here, and not in a job: a compute node may have no internet.
+if ENCODERS:
+
+    rule encoder:
+        output:
+            "data/encoders/{file}",
+        log:
+            "logs/encoder_{file}.log",
+        benchmark:
+            "logs/benchmarks/encoder_{file}.tsv"
+        wildcard_constraints:
+            file="|".join(map(re.escape, ENCODERS)),
+        localrule: True
+        params:
+            name=lambda wildcards: ENCODERS[wildcards.file],
+        shell:
+            "dsrl fetch-encoder {params.name:q} --output {output:q} 2> {log:q}"
+
 
 # Snakemake deletes outputs before it runs their rule again; `dsrl train` brings them back to set
 # them aside.
@@ -17,7 +36,7 @@ rule train:
         train=prepared("train"),
         val=prepared("val"),
         arrays=arrays("train", "val"),
-        previous=previous_weights,
+        initial=initial_weights,
         settings=lambda wildcards: recipe_file(wildcards.run, wildcards.stage),
     output:
         weights="results/{run}/stage{stage}/final.weights",
@@ -34,7 +53,7 @@ rule train:
         options=train_options(),
     params:
         initial=lambda wildcards, input: (
-            f"--init-weights {input.previous}" if input.previous else ""
+            f"--init-weights {shlex.quote(input.initial)}" if input.initial else ""
         ),
         labels=labels,
         data=subpath(input.train, ancestor=2),

@@ -25,7 +25,8 @@ figures, and `resources` to nothing.
 |---|---|---|---|
 | `config.yaml` | drawn by `dsrl demo-data` | 96x192 -> 192x384 | minutes on two cores |
 | `sweep.yaml` | the same | 64x128 to 128x256 | several sizes and seeds in one table and plot |
-| `camvid-small.yaml` | CamVid | 96x128 -> 192x256 | real images on two cores |
+| `camvid-small.yaml` | CamVid | 96x128 -> 192x256 | real images on two cores, in about 35 minutes |
+| `camvid-small-espnetv2.yaml` | CamVid | 96x128 -> 192x256 | the paper's second network |
 | `camvid.yaml` | CamVid | 180x240 -> 360x480 | the recipe of the paper's size, on a GPU |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 | `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's second network |
@@ -36,6 +37,7 @@ What most people change:
 |---|---|
 | `data: {dataset, input_size}` | training data, and height and width of the network's input |
 | `model: {encoder, output_stride}` | any [timm] model with `features_only` and `output_stride` |
+| `model: {encoder_weights}` | trained weights that the encoder starts from |
 | `training: {epochs, batch_size, learning_rate}` | of each stage |
 | `stages: {3: {epochs: 50}}` | the same for one stage |
 | `training: {init: encoder}` | train each stage from scratch, to compare them at equal training |

@@ -35,6 +35,7 @@ CALLS = {
         "--dataset demo --raw IN-r --size 8 8 --output OUT",
         "train/below/replaced",
     ),
+    "fetch-encoder": ("--config IN-c --output OUT/x.pth resnet18", "x.pth"),
     "import-weights": ("--source IN-w --output OUT/x.weights", "x.weights"),
     "prune-weights": ("--src-weights IN-w --dest-weights OUT/x.weights", "x.weights"),
     "benchmark": (

@@ -146,7 +146,10 @@ CONCERNS = {
     "demo.demo_seed": (1, NONE),
     "model.network": ("espnetv2", ALL),
     "model.encoder": ("resnet18", ALL),
-    "model.pretrained": (True, ALL),
+    # Which file, the checksum of the initial weights says.
+    "model.encoder_weights": ("mine.pth", (1,)),
+    "model.pretrained": (True, (1,)),
+    "model.allow_partial_encoder": (True, ALL),
     "model.output_stride": (8, ALL),
     "model.upsampler": ("transposed", ALL),
     "model.decoder_channels": (64, ALL),

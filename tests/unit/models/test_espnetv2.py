@@ -189,11 +189,6 @@ def test_grouped_convolutions_start_at_unit_gain():
     assert weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.1)
 
 
-def test_there_are_no_pretrained_weights():
-    with pytest.raises(ValueError, match="set pretrained: false"):
-        read_settings({"network": "espnetv2", "pretrained": True})
-
-
 def test_settings_of_another_network_are_no_reason_to_train_again():
     def recipe(**settings: object) -> dict:
         return read_settings(settings).recipe(1).model_dump()

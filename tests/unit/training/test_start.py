@@ -1,6 +1,7 @@
-"""What a stage can start from: earlier stages, and encoders of model zoos."""
+"""What a stage can start from: earlier stages, and encoders."""
 
 import re
+from contextlib import nullcontext
 
 import pytest
 import timm
@@ -8,63 +9,9 @@ import torch
 from training import train
 
 from dsrl.checkpoints.weights import save_weights
-from dsrl.config.sections import Model
 from dsrl.data.manifest import read_manifest
 from dsrl.models.dsrl import DSRL
-from dsrl.training.start import find_start, load_encoder
-
-
-def resnet(**options) -> dict[str, torch.Tensor]:
-    torch.manual_seed(5)
-    return timm.create_model("resnet18", num_classes=7, **options).state_dict()
-
-
-def torchvision_resnet() -> dict[str, torch.Tensor]:
-    import torchvision
-
-    torch.manual_seed(6)
-    return torchvision.models.resnet18(weights=None).state_dict()
-
-
-@pytest.mark.parametrize(
-    "zoo",
-    [
-        resnet,
-        torchvision_resnet,
-        lambda: {f"module.{name}": layer for name, layer in resnet().items()},
-        lambda: {"state_dict": {f"module.backbone.{k}": v for k, v in resnet().items()}},
-    ],
-)
-def test_zoo_names_fill_the_whole_encoder(zoo, tmp_path, capsys):
-    path = tmp_path / "resnet18.cpkt"
-    torch.save(zoo(), path)
-    network = DSRL(Model(encoder="resnet18", decoder_channels=16), 5, 1)
-    load_encoder(network.encoder, torch.load(path, weights_only=True), path)
-    told = capsys.readouterr().err
-    assert "100 of 100 encoder layers matched" in told
-    assert "unused: fc_bias, fc_weight" in told
-    source = zoo()
-    layers = {k.split("layer4")[-1]: v for k, v in (source.get("state_dict") or source).items()}
-    own = network.encoder.state_dict()
-    name = next(name for name in own if name.endswith("layer4.1.conv2.weight"))
-    assert torch.equal(own[name], layers[".1.conv2.weight"])
-
-
-def test_what_does_not_match_is_named(tmp_path, capsys):
-    layers = resnet()
-    layers["conv1.weight"] = layers["conv1.weight"][:, :1]
-    del layers["layer1.0.conv1.weight"]
-    network = DSRL(Model(encoder="resnet18", decoder_channels=16), 5, 1)
-    load_encoder(network.encoder, layers, tmp_path / "a.cpkt")
-    told = capsys.readouterr().err
-    assert "98 of 100 encoder layers matched" in told
-    assert "conv1.weight" in told and "layer1.0.conv1.weight" in told
-
-
-def test_nothing_that_matches_is_an_error(tmp_path):
-    network = DSRL(Model(encoder="resnet18", decoder_channels=16), 5, 1)
-    with pytest.raises(ValueError, match=r"a.cpkt: none of its 1 layers fits the encoder"):
-        load_encoder(network.encoder, {"head.weight": torch.zeros(3)}, tmp_path / "a.cpkt")
+from dsrl.training.start import find_start
 
 
 def test_stage_1_trains_from_an_encoder(prepared, tiny_settings, trained, tmp_path, capsys):
@@ -91,7 +38,7 @@ def test_wrong_stage_architecture_and_classes_say_which(
     settings = tiny_settings()
     with pytest.raises(ValueError, match="has the layers of stage 1; stage 3 starts from"):
         find_start(settings.recipe(3), trained[1] / "final.weights", tmp_path)
-    torch.save(resnet(), tmp_path / "zoo.cpkt")
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "zoo.cpkt")
     with pytest.raises(ValueError, match=r"only the layers of an encoder.*choose --init encoder"):
         find_start(settings.recipe(2), tmp_path / "zoo.cpkt", tmp_path)
     for weights, message in (
@@ -118,3 +65,24 @@ def test_weights_of_other_classes_give_their_encoder(
     assert all(torch.equal(layer, weights.layers[name]) for name, layer in backbone.items())
     told = capsys.readouterr().err.splitlines()[0]
     assert re.search(r"other\.weights: (\d+) of \1 encoder layers matched", told)
+
+
+def test_without_the_file_of_its_encoder_a_stage_does_not_start(tiny_settings, tmp_path):
+    """Whoever calls for the training; random weights would be another training."""
+    settings = tiny_settings(encoder_weights="zoo.pth", init="encoder")
+    for stage in (1, 2):
+        with pytest.raises(ValueError, match=f"stage {stage} starts from trained weights of the"):
+            find_start(settings.recipe(stage), None, tmp_path)
+
+
+def test_a_recipe_says_how_much_of_an_encoder_must_be_there(tiny_settings, tmp_path, capsys):
+    layers = timm.create_model("mobilenetv3_small_050").state_dict()
+    del layers["conv_stem.weight"]
+    torch.save(layers, tmp_path / "zoo.pth")
+    network = DSRL(tiny_settings().model, 19, 1)
+    for partial in (False, True):
+        recipe = tiny_settings(allow_partial_encoder=partial).recipe(1)
+        start = find_start(recipe, tmp_path / "zoo.pth", tmp_path)
+        with nullcontext() if partial else pytest.raises(ValueError, match="205 of 206 encoder"):
+            start.apply(network, recipe.model, ())
+    assert "205 of 206 encoder layers matched" in capsys.readouterr().err
