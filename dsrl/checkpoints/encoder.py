@@ -67,8 +67,13 @@ def load_encoder(
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
     encoder = getattr(encoder, "backbone", encoder)
+    entries, own = len(layers), encoder.state_dict()
+    if "_conv_stem.weight" in layers:  # efficientnet-pytorch's names, in timm's order
+        in_order = dict(zip(own, layers.values(), strict=False))
+        if all(layer.shape == own[name].shape for name, layer in in_order.items()):
+            layers = in_order
     found = {_canonical(name): layer for name, layer in layers.items()}
-    wanted = {_canonical(name): (name, layer) for name, layer in encoder.state_dict().items()}
+    wanted = {_canonical(name): (name, layer) for name, layer in own.items()}
     fitting = {
         key: found[key]
         for key, (_, layer) in wanted.items()
@@ -92,7 +97,7 @@ def load_encoder(
             raise ValueError(
                 f"{report}; choose weights of this encoder, or set allow_partial_encoder: true"
             )
-    if unused := len(found.keys() - fitting.keys()):
+    if unused := entries - len(fitting):
         report += f"; {unused} entries of the file are not used"
     encoder.load_state_dict({wanted[key][0]: layer for key, layer in fitting.items()}, strict=False)
     distributed.report(report)

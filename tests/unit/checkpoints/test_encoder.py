@@ -79,6 +79,21 @@ def test_encoders_of_edgenets(zoo, tmp_path, capsys):
     assert torch.equal(own.state_dict()["levels.2.units.6.eesp.branches.3.weight"], theirs)
 
 
+def test_the_names_of_efficientnet_pytorch(tmp_path, capsys):
+    """The same layers in the same order; of another depth, they do not match."""
+    theirs = timm.create_model("tf_efficientnet_lite0").state_dict()
+    layers = {f"_{number}": layer for number, layer in enumerate(theirs.values())}
+    layers = {"_conv_stem.weight": layers.pop("_0"), **layers}
+    own = encoder(encoder="tf_efficientnet_lite0", decoder_channels=16)
+    load_encoder(own, layers, tmp_path / "a.pth")
+    assert "240 of 240 encoder layers matched; 8 entries" in capsys.readouterr().err
+    name = "blocks.6.0.conv_pwl.weight"
+    assert torch.equal(own.backbone.features.state_dict()[name], theirs[name])
+    with pytest.raises(ValueError, match=r"0 of 315 .* weights of another encoder$"):
+        other = encoder(encoder="tf_efficientnet_lite1", decoder_channels=16)
+        load_encoder(other, layers, tmp_path / "a.pth", partial=True)
+
+
 def test_safetensors(tmp_path, capsys):
     path = tmp_path / "model.safetensors"
     save_file(resnet(), path)

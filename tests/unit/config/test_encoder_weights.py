@@ -71,6 +71,10 @@ def test_an_option_overrides_the_config(dsrl, tmp_path: Path, monkeypatch) -> No
     assert "a.pth: no such file" in dsrl(*line, "--encoder-weights", "a.pth")[2]
     line = (*line[:-1], "{encoder_weights: b.pth}", "--no-pretrained")
     assert "x" in dsrl(*line)[2] and "b.pth" not in dsrl(*line)[2]
+    # An option for something else does not make the default of one key contradict the other.
+    trained = "{encoder: resnet18, encoder_weights: pretrained}"
+    told = dsrl("train", "--stage", "1", "--data", "x", "--config", trained, "--epochs", "3")[2]
+    assert "fetch-encoder resnet18`" in told
     code, _, told = dsrl(*line[:-1], "--pretrained", "--encoder-weights=a.pth")
     assert code == 2 and "--encoder-weights: a.pth contradicts pretrained: true" in told
 
