@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved timing, ratios to a peer, and the words about a machine."""
+"""What the benchmarks share: interleaved timing, ratios to a peer, the machine's name."""
 
 import platform
 import statistics

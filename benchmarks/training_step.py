@@ -1,115 +1,211 @@
-"""A training step of each stage, the share of feature affinity in that of stage 3, and how much of
-the matrix throughput of the device it reaches.
+"""Training steps and inference beside segmentation_models_pytorch's DeepLabV3Plus.
 
-    python benchmarks/training_step.py [--config config/cityscapes.yaml] [--device cpu|gpu]
+    python benchmarks/training_step.py [--device cpu|gpu] [--config config/cityscapes.yaml]
 
-On random images, with the config's network, sizes and batch; on a GPU in bfloat16 as in training.
-Times are medians of forward, backward and update. Feature affinity is timed alone, on the features
-of the network, forward and backward. Its operations are counted as the device's form does them (see
-`dsrl/losses/`): 3 B N^2 (C + C') tiled, by symmetry; 4 B N^2 (C + C') in the CUDA kernel. The
-throughput beside it is that of one large `torch.matmul` in the same dtype.
+On a GPU, training is in bfloat16 as `dsrl train` does it, and inference in float32.
 """
 
 import argparse
-import statistics
-import time
+import tempfile
 from collections.abc import Callable
+from typing import Any
 
+import segmentation_models_pytorch as smp
 import torch
+import torch.nn.functional as F
+from measure import interleaved, machine, ratio, row
+from torch import Tensor, nn
 
-from dsrl.config.settings import STAGE_NAMES, Settings, read_settings
+from dsrl.config.settings import Settings, read_settings
 from dsrl.data.description import load_description
-from dsrl.evaluation.benchmark import device_name
-from dsrl.losses import feature_affinity_loss, objective
-from dsrl.losses.objective import pool_to_stride
-from dsrl.models.dsrl import DSRL
+from dsrl.losses import objective
+from dsrl.models.dsrl import DSRL, DSRLOutput
 from dsrl.system.distributed import set_up_device
 
-
-def seconds(call: Callable[[], object], device: torch.device, runs: int) -> float:
-    """Median time of a call, after two to warm up."""
-    found = []
-    for _ in range(runs + 2):
-        started = time.perf_counter()
-        call()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        found.append(time.perf_counter() - started)
-    return statistics.median(found[2:])
+STEP_TARGETS = {
+    "stage 1": "1.25 of smp, small",
+    "stage 3 without FA": "1.6 of smp, small",
+    "stage 3": "0.40 of smp, full",
+}
+PASS_TARGETS = {
+    "pruned": "1.1 of smp, small; 0.28 of smp, full",
+    "pruned, ONNX Runtime": "0.8 of pruned",
+}
 
 
-class Stage:
-    """A stage's network with a batch of random images, as training sees them."""
+def training(
+    network: nn.Module, loss: Callable[[Any], Tensor], images: Tensor
+) -> Callable[[], object]:
+    """The training step of a network: `loss` is that of its output."""
+    device = images.device
+    network = network.train().to(device, memory_format=torch.channels_last)
+    images = images.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9)
 
-    def __init__(self, settings: Settings, stage: int, batch: int, device: torch.device):
-        self.settings, self.device = settings, device
-        classes = len(load_description(settings.data.dataset).classes)
-        size, doubled = settings.data.input_size, settings.data.output_size
-        network = DSRL(settings.model, classes, stage).to(device, memory_format=torch.channels_last)
-        self.network = network.train()
-        self.optimizer = torch.optim.SGD(network.parameters(), 1e-6, momentum=0.9)
-        images = torch.randn(batch, 3, *size, device=device)
-        self.images = images.to(memory_format=torch.channels_last)
-        self.target = torch.randn(batch, 3, *doubled, device=device)
-        self.labels = torch.randint(classes, (batch, *doubled), device=device)
+    def step() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            output = network(images)
+        optimizer.zero_grad()
+        loss(output).backward()
+        optimizer.step()
 
-    def forward(self):
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
-            return self.network(self.images)
-
-    def step(self) -> None:
-        losses = objective(self.forward(), self.labels, self.target, self.settings.loss)
-        self.optimizer.zero_grad()
-        losses.total.backward()
-        self.optimizer.step()
-
-    def features(self) -> list[torch.Tensor]:
-        """What feature affinity compares, (B, C, H, W) twice."""
-        output = self.forward()
-        maps = (output.segmentation_features, output.super_resolution_features)
-        stride = self.settings.loss.fa_stride
-        return [
-            pool_to_stride(m, self.labels.shape[-2:], stride).detach().requires_grad_()
-            for m in maps
-        ]
+    return step
 
 
-def matrix_throughput(dtype: torch.dtype, device: torch.device) -> float:
-    """Operations a second of a large matrix product."""
-    n = 8192 if device.type == "cuda" else 2048
-    a = torch.randn(n, n, device=device, dtype=dtype)
-    return 2 * n**3 / seconds(lambda: a @ a, device, 5)
+def ours(
+    settings: Settings,
+    stage: int,
+    classes: int,
+    batch: int,
+    device: torch.device,
+    affinity: bool = True,
+) -> Callable[[], object]:
+    """The step of a stage, with the objective of `dsrl train`."""
+    size = settings.data.output_size
+    target = torch.randn(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
+    labels = torch.randint(classes, (batch, *size), device=device)
+
+    def loss(output: DSRLOutput) -> Tensor:
+        if not affinity:
+            output = output._replace(segmentation_features=None)
+        return objective(output, labels, target, settings.loss).total
+
+    return training(
+        DSRL(settings.model, classes, stage),
+        loss,
+        torch.randn(batch, 3, *settings.data.input_size, device=device),
+    )
+
+
+def peer(
+    settings: Settings, size: tuple[int, int], classes: int, batch: int, device: torch.device
+) -> Callable[[], object]:
+    """The step of smp's network, with PyTorch's cross entropy."""
+    labels = torch.randint(classes, (batch, *size), device=device)
+    return training(
+        smp_network(settings, classes),
+        lambda logits: F.cross_entropy(logits.float(), labels),
+        torch.randn(batch, 3, *size, device=device),
+    )
+
+
+def smp_network(settings: Settings, classes: int) -> nn.Module:
+    """DeepLabV3Plus with the encoder, output stride and channels of the settings."""
+    network: nn.Module = smp.DeepLabV3Plus(
+        settings.model.encoder,
+        encoder_weights=None,
+        encoder_output_stride=settings.model.output_stride,
+        decoder_channels=settings.model.decoder_channels,
+        classes=classes,
+    )
+    return network
+
+
+def inference(
+    network: nn.Module, size: tuple[int, int], device: torch.device
+) -> Callable[[], object]:
+    """A forward pass with batch 1."""
+    image = torch.randn(1, 3, *size, device=device).to(memory_format=torch.channels_last)
+
+    def call() -> None:
+        with torch.inference_mode():
+            network(image)
+
+    return call
+
+
+def onnx_runtime(network: nn.Module, size: tuple[int, int]) -> Callable[[], object]:
+    """The same forward pass in ONNX Runtime, on the CPU."""
+    import onnxruntime
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.network(images).logits
+
+    image = torch.randn(1, 3, *size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/network.onnx"
+        torch.onnx.export(Logits().eval(), (image,), path, dynamo=True, verbose=False)
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = torch.get_num_threads()
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: image.numpy()}
+    with torch.inference_mode():
+        difference = (torch.from_numpy(session.run(None, feed)[0]) - network(image).logits).abs()
+    assert difference.max() < 1e-2, difference.max()
+    return lambda: session.run(None, feed)
 
 
 def main() -> None:
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="config/config.yaml")
+    parser.add_argument("--config", default="config/cityscapes.yaml")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
-    parser.add_argument("--batch-size", type=int, help="default: the config's")
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--batch-size", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     settings, device = read_settings(arguments.config), set_up_device(arguments.device)
-    batch = arguments.batch_size or settings.training.batch_size
-    height, width = settings.data.input_size
-    print(f"{device_name(device)}, PyTorch {torch.__version__}, {arguments.config}: ", end="")
+    model, batch = settings.model, arguments.batch_size
+    classes = len(load_description(settings.data.dataset).classes)
+    small, full = settings.data.input_size, settings.data.output_size
+    print("## Training step and inference\n")
     print(
-        f"{settings.model.encoder_name}, {height}x{width}, batch {batch}, {arguments.runs} runs\n"
+        f"{model.encoder}, {small[0]}x{small[1]} -> {full[0]}x{full[1]}; the peer is smp's "
+        "(segmentation_models_pytorch's) DeepLabV3Plus with the same encoder, output stride and "
+        "decoder channels. A step is the forward pass, the losses, the backward pass and SGD, on "
+        f"random images, batch {batch}; inference is a forward pass, batch 1, float32. ms: median "
+        f"(range) of {arguments.rounds} rounds, interleaved. {machine(device)}.\n"
     )
-    print("| stage | step (s) | images/s |\n|---|---:|---:|")
-    for number, name in STAGE_NAMES.items():
-        stage = Stage(settings, number, batch, device)
-        step = seconds(stage.step, device, arguments.runs)
-        print(f"| {name} | {step:.4f} | {batch / step:.1f} |", flush=True)
-    maps = stage.features()
-    alone = seconds(lambda: feature_affinity_loss(*maps).backward(), device, arguments.runs)
-    n, channels = maps[0].shape[2] * maps[0].shape[3], maps[0].shape[1] + maps[1].shape[1]
-    operations = (4 if device.type == "cuda" else 3) * batch * n**2 * channels
-    reached, possible = operations / alone, matrix_throughput(maps[0].dtype, device)
-    print(f"\nFeature affinity: {alone:.4f} s on {n} pixels of {channels} channels, both sides;")
-    print(
-        f"{100 * alone / step:.1f} % of the step of stage 3; {reached / 1e9:.0f} GFLOP/s, ", end=""
-    )
-    print(f"{100 * reached / possible:.0f} % of the {possible / 1e9:.0f} of a large product.")
+    steps(settings, classes, batch, device, arguments.rounds)
+    print()
+    passes(settings, classes, device, 4 * arguments.rounds)
+
+
+def steps(settings: Settings, classes: int, batch: int, device: torch.device, rounds: int) -> None:
+    """Print the table of training steps."""
+    calls = {
+        "smp, small": peer(settings, settings.data.input_size, classes, batch, device),
+        "smp, full": peer(settings, settings.data.output_size, classes, batch, device),
+        "stage 1": ours(settings, 1, classes, batch, device),
+        "stage 2": ours(settings, 2, classes, batch, device),
+        "stage 3 without FA": ours(settings, 3, classes, batch, device, affinity=False),
+        "stage 3": ours(settings, 3, classes, batch, device),
+    }
+    times = interleaved(calls, rounds)
+    print(row("training step", "ms", "/ smp, small", "/ smp, full", "target"))
+    print("|---|---:|---:|---:|---|")
+    for name, found in times.items():
+        peers = [ratio(found, times[p]) for p in ("smp, small", "smp, full")]
+        print(row(name, found, *peers, STEP_TARGETS.get(name, "")))
+
+
+def passes(settings: Settings, classes: int, device: torch.device, rounds: int) -> None:
+    """Print the table of forward passes."""
+    small, full = settings.data.input_size, settings.data.output_size
+    network = DSRL(settings.model, classes, 1).to(device, memory_format=torch.channels_last).eval()
+    base = settings.model.model_copy(update={"upsampler": "none"})
+    other = smp_network(settings, classes).to(device, memory_format=torch.channels_last).eval()
+    calls = {
+        "smp, small": inference(other, small, device),
+        "smp, full": inference(other, full, device),
+        "pruned": inference(network, small, device),
+        "base network, full": inference(
+            DSRL(base, classes, 1).to(device, memory_format=torch.channels_last).eval(),
+            *(full, device),
+        ),
+    }
+    if device.type == "cpu":
+        calls["pruned, ONNX Runtime"] = onnx_runtime(network, small)
+    times = interleaved(calls, rounds)
+    print(row("inference", "ms", "/ smp, small", "/ smp, full", "/ pruned", "target"))
+    print("|---|---:|---:|---:|---:|---|")
+    for name, found in times.items():
+        peers = [ratio(found, times[p]) for p in ("smp, small", "smp, full", "pruned")]
+        print(row(name, found, *peers, PASS_TARGETS.get(name, "")))
 
 
 if __name__ == "__main__":

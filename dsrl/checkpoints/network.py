@@ -30,7 +30,8 @@ def load_network(path: Path, device: torch.device) -> LoadedNetwork:
         OSError, ValueError: see `load_weights` and `load_layers`.
     """
     weights = load_weights(path)
-    network = build_network(weights, str(path)).to(device)
+    network = build_network(weights, str(path))
+    network = network.to(device, memory_format=torch.channels_last)  # faster on CPUs and GPUs
     return LoadedNetwork(network, weights.info.transform.to(device), weights.info)
 
 

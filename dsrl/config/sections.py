@@ -68,8 +68,8 @@ class Model(Strict):
 
     network: Literal["deeplabv3plus", "espnetv2"] = Field(
         "deeplabv3plus",
-        description="base network; `encoder`, `output_stride` and `decoder_channels` belong to "
-        "DeepLabv3+, `width_scale` to ESPNetv2",
+        description="base network; `encoder`, `output_stride`, `decoder_channels` and `separable` "
+        "belong to DeepLabv3+, `width_scale` to ESPNetv2",
     )
     encoder: str = Field(
         "resnet101", description="any timm model with `features_only` and `output_stride`"
@@ -91,13 +91,18 @@ class Model(Strict):
     output_stride: OutputStride = Field(
         16, description="ratio of the input resolution to that of the encoder's last feature map"
     )
-    upsampler: Literal["bilinear", "pixel_shuffle", "transposed", "none"] = Field(
-        "bilinear",
+    upsampler: Literal["thin", "bilinear", "pixel_shuffle", "transposed", "none"] = Field(
+        "thin",
         description="the module that doubles the resolution of the base network's output; `none` "
         "leaves it to the final resize",
     )
     decoder_channels: int = Field(
         256, ge=4, multiple_of=4, description="channels of ASPP and decoders; 256 in DeepLabv3+"
+    )
+    separable: bool = Field(
+        True,
+        description="depth-wise separable 3x3 convolutions in ASPP and decoders, as in DeepLabv3+; "
+        "`false`: dense ones, as in the original implementation of DSRL",
     )
     width_scale: float = Field(
         2.0,
@@ -120,7 +125,7 @@ class Model(Strict):
     def unused(self) -> set[str]:
         """The keys that belong to another network."""
         of_networks = {
-            "deeplabv3plus": {"encoder", "output_stride", "decoder_channels"},
+            "deeplabv3plus": {"encoder", "output_stride", "decoder_channels", "separable"},
             "espnetv2": {"width_scale"},
         }
         return set().union(*(keys for name, keys in of_networks.items() if name != self.network))
@@ -132,6 +137,14 @@ class Model(Strict):
         if scale in (0.25, 0.75):
             raise ValueError(f"expected 0.5, or a multiple of 0.25 from 1, got {scale}")
         return scale
+
+
+def _dense_unless_said(model: object) -> object:
+    return {"separable": False, **model} if isinstance(model, dict) else model
+
+
+# In a file of weights or a checkpoint. Those of earlier versions know no separable convolutions.
+StoredModel = Annotated[Model, BeforeValidator(_dense_unless_said)]
 
 
 class Training(Strict):

@@ -23,6 +23,7 @@ from dsrl.config.sections import (
     Report,
     Resources,
     Size,
+    StoredModel,
     Training,
 )
 from dsrl.config.strict import Strict, parse, parse_yaml, read_yaml
@@ -49,7 +50,7 @@ class Recipe(Strict):
     stage: Stage
     seed: int
     input_size: Size
-    model: Model
+    model: StoredModel
     training: Training
     loss: Loss
     augmentation: Augmentation

@@ -13,10 +13,10 @@ from dsrl.models.layers import BaseNetwork, conv_bn_relu, resize_like
 def deeplabv3plus(settings: Model, num_classes: int) -> BaseNetwork:
     """The parts of DeepLabv3+."""
     channels = settings.decoder_channels
-    encoder = DeepLabEncoder(settings.encoder, settings.output_stride, channels)
+    encoder = DeepLabEncoder(settings.encoder, settings.output_stride, channels, settings.separable)
     return BaseNetwork(
         encoder=encoder,
-        new_decoder=lambda: DeepLabDecoder(encoder.low_channels, channels),
+        new_decoder=lambda: DeepLabDecoder(encoder.low_channels, channels, settings.separable),
         new_head=lambda: DeepLabHead(settings.upsampler, channels, num_classes),
         channels=channels,
         stride=4,
@@ -29,12 +29,15 @@ class ASPP(nn.Module):
     Dilations are 6, 12, 18 at output stride 16 and scale with the resolution (DeepLabv3, Sec. 3).
     """
 
-    def __init__(self, in_channels: int, channels: int, output_stride: int):
+    def __init__(self, in_channels: int, channels: int, output_stride: int, separable: bool):
         super().__init__()
         rates = [rate * 16 // output_stride for rate in (6, 12, 18)]
         self.branches = nn.ModuleList(
             [conv_bn_relu(in_channels, channels, kernel_size=1)]
-            + [conv_bn_relu(in_channels, channels, dilation=rate) for rate in rates]
+            + [
+                conv_bn_relu(in_channels, channels, dilation=rate, separable=separable)
+                for rate in rates
+            ]
         )
         self.pooled = conv_bn_relu(in_channels, channels, kernel_size=1)
         self.project = conv_bn_relu(5 * channels, channels, kernel_size=1)
@@ -50,10 +53,10 @@ class ASPP(nn.Module):
 class DeepLabEncoder(nn.Module):
     """Backbone and ASPP; SSSR and SISR both decode its output."""
 
-    def __init__(self, name: str, output_stride: int, channels: int):
+    def __init__(self, name: str, output_stride: int, channels: int, separable: bool):
         super().__init__()
         self.backbone = Backbone(name, output_stride)
-        self.aspp = ASPP(self.backbone.high_channels, channels, output_stride)
+        self.aspp = ASPP(self.backbone.high_channels, channels, output_stride, separable)
         self.low_channels = self.backbone.low_channels
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -65,13 +68,14 @@ class DeepLabEncoder(nn.Module):
 class DeepLabDecoder(nn.Module):
     """The decoder of DeepLabv3+ without its prediction layer."""
 
-    def __init__(self, low_channels: int, channels: int):
+    def __init__(self, low_channels: int, channels: int, separable: bool):
         super().__init__()
         # 48 of 256 channels in the paper: few, so that low-level features do not dominate.
         reduced = 48 * channels // 256 or 1
         self.reduce = conv_bn_relu(low_channels, reduced, kernel_size=1)
         self.fuse = nn.Sequential(
-            conv_bn_relu(channels + reduced, channels), conv_bn_relu(channels, channels)
+            conv_bn_relu(channels + reduced, channels, separable=separable),
+            conv_bn_relu(channels, channels, separable=separable),
         )
 
     def forward(self, low: Tensor, high: Tensor) -> Tensor:

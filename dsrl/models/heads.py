@@ -2,15 +2,18 @@
 
 from torch import Tensor, nn
 
+from dsrl.models.layers import conv_bn_relu
+
 
 class Upsampler(nn.Module):
-    """The extra upsampling module at the end of SSSR (paper, Sec. 3.2), in three variants.
+    """The extra upsampling module at the end of SSSR (paper, Sec. 3.2), in four variants.
 
-    `bilinear` resizes, then convolves; `pixel_shuffle` convolves to four times the channels and
-    rearranges them (ESPCN); `transposed` is the original implementation's transposed convolution.
+    `bilinear` resizes, then convolves; `thin` does so after a 1x1 convolution to the fewer
+    channels of the output; `pixel_shuffle` convolves to four times the channels and rearranges them
+    (ESPCN); `transposed` is the original implementation's transposed convolution.
 
     Args:
-        kind: `bilinear`, `pixel_shuffle` or `transposed`.
+        kind: `thin`, `bilinear`, `pixel_shuffle` or `transposed`.
         in_channels: channels of the input.
         out_channels: channels of the output.
         activation: applied last.
@@ -18,9 +21,12 @@ class Upsampler(nn.Module):
 
     def __init__(self, kind: str, in_channels: int, out_channels: int, activation: nn.Module):
         super().__init__()
-        steps: list[nn.Module]
-        if kind == "bilinear":
-            steps = [
+        steps: list[nn.Module] = []
+        if kind in ("thin", "bilinear"):
+            if kind == "thin" and in_channels > out_channels:
+                steps = [conv_bn_relu(in_channels, out_channels, kernel_size=1)]
+                in_channels = out_channels
+            steps += [
                 nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
                 nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False),
                 nn.BatchNorm2d(out_channels),

@@ -28,11 +28,29 @@ class BaseNetwork:
 
 
 def conv_bn_relu(
-    in_channels: int, out_channels: int, kernel_size: int = 3, dilation: int = 1
+    in_channels: int,
+    out_channels: int,
+    kernel_size: int = 3,
+    dilation: int = 1,
+    separable: bool = False,
 ) -> nn.Sequential:
-    """Convolution that keeps the resolution, batch norm and ReLU."""
+    """Convolution that keeps the resolution, batch norm and ReLU. A separable one is a depth-wise
+    and a 1x1 convolution."""
     padding = dilation * (kernel_size // 2)
+    depthwise: list[nn.Module] = []
+    if separable:
+        depthwise = [
+            nn.Conv2d(
+                *(in_channels, in_channels, kernel_size),
+                padding=padding,
+                dilation=dilation,
+                groups=in_channels,
+                bias=False,
+            )
+        ]
+        kernel_size, padding, dilation = 1, 0, 1
     return nn.Sequential(
+        *depthwise,
         nn.Conv2d(
             in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=False
         ),
