@@ -89,6 +89,12 @@ def peer(
     )
 
 
+def thin(settings: Settings) -> Settings:
+    """The same with the cheaper convolutions."""
+    model = settings.model.model_copy(update={"separable": True, "upsampler": "thin"})
+    return settings.model_copy(update={"model": model})
+
+
 def smp_network(settings: Settings, classes: int) -> nn.Module:
     """DeepLabV3Plus with the encoder, output stride and channels of the settings."""
     network: nn.Module = smp.DeepLabV3Plus(
@@ -157,7 +163,8 @@ def main() -> None:
         f"{model.encoder}, {small[0]}x{small[1]} -> {full[0]}x{full[1]}; the peer is smp's "
         "(segmentation_models_pytorch's) DeepLabV3Plus with the same encoder, output stride and "
         "decoder channels. A step is the forward pass, the losses, the backward pass and SGD, on "
-        f"random images, batch {batch}; inference is a forward pass, batch 1, float32. ms: median "
+        f"random images, batch {batch}; inference is a forward pass, batch 1, float32. *Thin* is "
+        "with `separable: true` and `upsampler: thin`, as smp's convolutions are. ms: median "
         f"(range) of {arguments.rounds} rounds, interleaved. {machine(device)}.\n"
     )
     steps(settings, classes, batch, device, arguments.rounds)
@@ -170,42 +177,47 @@ def steps(settings: Settings, classes: int, batch: int, device: torch.device, ro
     calls = {
         "smp, small": peer(settings, settings.data.input_size, classes, batch, device),
         "smp, full": peer(settings, settings.data.output_size, classes, batch, device),
-        "stage 1": ours(settings, 1, classes, batch, device),
-        "stage 2": ours(settings, 2, classes, batch, device),
-        "stage 3 without FA": ours(settings, 3, classes, batch, device, affinity=False),
-        "stage 3": ours(settings, 3, classes, batch, device),
     }
+    for suffix, variant in (("", settings), (", thin", thin(settings))):
+        for stage in (1, 2, 3):
+            calls[f"stage {stage}{suffix}"] = ours(variant, stage, classes, batch, device)
+        name = f"stage 3 without FA{suffix}"
+        calls[name] = ours(variant, 3, classes, batch, device, affinity=False)
     times = interleaved(calls, rounds)
     print(row("training step", "ms", "/ smp, small", "/ smp, full", "target"))
     print("|---|---:|---:|---:|---|")
     for name, found in times.items():
         peers = [ratio(found, times[p]) for p in ("smp, small", "smp, full")]
-        print(row(name, found, *peers, STEP_TARGETS.get(name, "")))
+        print(row(name, found, *peers, STEP_TARGETS.get(name.removesuffix(", thin"), "")))
 
 
 def passes(settings: Settings, classes: int, device: torch.device, rounds: int) -> None:
     """Print the table of forward passes."""
     small, full = settings.data.input_size, settings.data.output_size
-    network = DSRL(settings.model, classes, 1).to(device, memory_format=torch.channels_last).eval()
     base = settings.model.model_copy(update={"upsampler": "none"})
-    other = smp_network(settings, classes).to(device, memory_format=torch.channels_last).eval()
-    calls = {
-        "smp, small": inference(other, small, device),
-        "smp, full": inference(other, full, device),
-        "pruned": inference(network, small, device),
-        "base network, full": inference(
-            DSRL(base, classes, 1).to(device, memory_format=torch.channels_last).eval(),
-            *(full, device),
-        ),
+    networks = {
+        "smp": smp_network(settings, classes),
+        "base network": DSRL(base, classes, 1),
+        "pruned": DSRL(settings.model, classes, 1),
+        "pruned, thin": DSRL(thin(settings).model, classes, 1),
     }
-    if device.type == "cpu":
-        calls["pruned, ONNX Runtime"] = onnx_runtime(network, small)
+    for network in networks.values():
+        network.eval().to(device, memory_format=torch.channels_last)
+    calls = {
+        "smp, small": inference(networks["smp"], small, device),
+        "smp, full": inference(networks["smp"], full, device),
+        "base network, full": inference(networks["base network"], full, device),
+    }
+    for name in ("pruned", "pruned, thin"):
+        calls[name] = inference(networks[name], small, device)
+        if device.type == "cpu":
+            calls[f"{name}, ONNX Runtime"] = onnx_runtime(networks[name], small)
     times = interleaved(calls, rounds)
     print(row("inference", "ms", "/ smp, small", "/ smp, full", "/ pruned", "target"))
     print("|---|---:|---:|---:|---:|---|")
     for name, found in times.items():
         peers = [ratio(found, times[p]) for p in ("smp, small", "smp, full", "pruned")]
-        print(row(name, found, *peers, PASS_TARGETS.get(name, "")))
+        print(row(name, found, *peers, PASS_TARGETS.get(name.replace(", thin", ""), "")))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dsrl.checkpoints.checkpoint import RunInfo, checkpoint_in
 from dsrl.checkpoints.format import check, load_any, save
-from dsrl.config.sections import Size, StoredModel
+from dsrl.config.sections import Model, Size
 from dsrl.config.strict import Strict, parse
 from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.data.transforms import InputTransform
@@ -25,7 +25,7 @@ class WeightsInfo(Strict):
 
     stage: Literal[1, 2, 3]
     layers: Literal["all", "inference"]
-    model: StoredModel
+    model: Model
     dataset: str
     classes: tuple[ClassInfo, ...]
     mean: Triple

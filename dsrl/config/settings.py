@@ -23,7 +23,6 @@ from dsrl.config.sections import (
     Report,
     Resources,
     Size,
-    StoredModel,
     Training,
 )
 from dsrl.config.strict import Strict, parse, parse_yaml, read_yaml
@@ -50,7 +49,7 @@ class Recipe(Strict):
     stage: Stage
     seed: int
     input_size: Size
-    model: StoredModel
+    model: Model
     training: Training
     loss: Loss
     augmentation: Augmentation
@@ -79,6 +78,8 @@ class Recipe(Strict):
         absent = {"encoder_weights"}
         if not self.model.allow_partial_encoder:
             absent.add("allow_partial_encoder")
+        if not self.model.separable:
+            absent.add("separable")
         if self.model.network == "espnetv2" and not self.model.pretrained:
             absent.add("pretrained")
         return absent

@@ -153,6 +153,7 @@ CONCERNS = {
     "model.output_stride": (8, ALL),
     "model.upsampler": ("transposed", ALL),
     "model.decoder_channels": (64, ALL),
+    "model.separable": (True, ALL),
     "model.width_scale": (1.0, NONE),  # of ESPNetv2
     "training.init": ("encoder", LATER),
     "training.epochs": (3, ALL),

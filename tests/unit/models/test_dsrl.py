@@ -9,6 +9,7 @@ from dsrl.models.dsrl import DSRL, PARTS
 
 ENCODERS = ["resnet18", "mobilenetv3_small_050"]
 CLASSES = 5
+UPSAMPLERS = ["thin", "bilinear", "pixel_shuffle", "transposed"]
 
 
 def build(stage: int, encoder: str = ENCODERS[1], seed: int = 0, **model: object) -> DSRL:
@@ -18,7 +19,7 @@ def build(stage: int, encoder: str = ENCODERS[1], seed: int = 0, **model: object
 
 
 @pytest.mark.parametrize("size", [(32, 64), (33, 47), (31, 50)])
-@pytest.mark.parametrize("upsampler", ["bilinear", "pixel_shuffle", "transposed"])
+@pytest.mark.parametrize("upsampler", UPSAMPLERS)
 @pytest.mark.parametrize("stage", [1, 2, 3])
 def test_predictions_are_twice_the_input_whatever_its_size(stage, upsampler, size):
     network = build(stage, upsampler=upsampler)
@@ -128,10 +129,31 @@ def test_super_resolution_does_not_run_through_segmentation_nor_the_reverse():
 
 def test_upsamplers_differ_in_nothing_else():
     shapes = {}
-    for kind in ("bilinear", "pixel_shuffle", "transposed"):
+    for kind in UPSAMPLERS:
         layers = build(3, upsampler=kind).state_dict()
         shapes[kind] = {k: v.shape for k, v in layers.items() if ".upsampler." not in k}
-    assert shapes["bilinear"] == shapes["pixel_shuffle"] == shapes["transposed"]
+    assert all(shapes[kind] == shapes["thin"] for kind in UPSAMPLERS)
+
+
+def test_separable_convolutions_replace_the_wide_ones_outside_the_backbone():
+    """Those of ASPP and decoders, not the upsampler's and SISR's."""
+    for separable in (False, True):
+        network = build(3, separable=separable)
+        dense = {
+            name
+            for name, module in network.named_modules()
+            if isinstance(module, torch.nn.Conv2d)
+            and not name.startswith("encoder.backbone")
+            and module.kernel_size == (3, 3)
+            and module.groups == 1
+        }
+        expected = {"sssr_head.upsampler.up.2", "sisr_head.conv"}
+        if not separable:
+            expected |= {f"encoder.aspp.branches.{i}.0" for i in (1, 2, 3)}
+            expected |= {
+                f"{d}.fuse.{i}.0" for d in ("sssr_decoder", "sisr_decoder") for i in (0, 1)
+            }
+        assert dense == expected
 
 
 @pytest.mark.parametrize("encoder", ["resnet1000", "no such model", "vgg11"])

@@ -16,7 +16,7 @@ from dsrl.models.dsrl import DSRL
 from dsrl.models.eesp import EESP, Downsampler, PyramidPooling, dilations, resize
 from dsrl.models.espnetv2 import ESPNetv2Encoder
 
-UPSAMPLERS = ("bilinear", "pixel_shuffle", "transposed")
+UPSAMPLERS = ("thin", "bilinear", "pixel_shuffle", "transposed")
 ODD_SIZES = [(64, 96), (65, 97), (33, 50), (17, 31)]
 
 
