@@ -28,7 +28,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-6  # smallest norm that a feature vector is divided by
-TILE = 512  # rows of a tile: 1 MiB of float32 fits the second-level cache of current CPUs
+TILE = 1024
 GPU_TILE = 4096  # without Triton, or for features too wide for it: large products
 
 
@@ -60,9 +60,7 @@ def feature_affinity_loss(
         )
     dtype = torch.promote_types(torch.promote_types(a.dtype, r.dtype), torch.float32)
     with torch.autocast(a.device.type, enabled=False):
-        a, r = (
-            F.normalize(x.to(dtype).flatten(2).transpose(1, 2), dim=2, eps=EPSILON) for x in (a, r)
-        )
+        a, r = (x.to(dtype).flatten(2) for x in (a, r))
         # On CUDA, bfloat16 maps (from autocast) are compared in bfloat16; sums are float32.
         half = segmentation_features.dtype == super_resolution_features.dtype == torch.bfloat16
         loss: Tensor = _FeatureAffinity.apply(a, r, half)
@@ -70,15 +68,21 @@ def feature_affinity_loss(
 
 
 class _FeatureAffinity(torch.autograd.Function):
-    """Unit vectors a (B, N, C) and r (B, N, C') -> the loss; see the module's docstring."""
+    """Features (B, C, N) and (B, C', N), of any length -> the loss; see the module's docstring."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, r: Tensor, half: bool) -> Tensor:
         needs_a, needs_r, _ = ctx.needs_input_grad
+        a_norm, r_norm = (x.norm(dim=1, keepdim=True).clamp_(min=EPSILON) for x in (a, r))
+        a, r = a / a_norm, r / r_norm
         kernel = _triton_form() if a.is_cuda else None
         dtype = torch.bfloat16 if half else a.dtype
-        found = kernel and kernel.fused(a.to(dtype), r.to(dtype), needs_a, needs_r)
-        loss, grad_a, grad_r = found or tiled(a, r, needs_a, needs_r)
+        found = kernel and kernel.fused(a.mT.to(dtype), r.mT.to(dtype), needs_a, needs_r)
+        loss, grad_a, grad_r = found or tiled(a.mT, r.mT, needs_a, needs_r)
+        if grad_a is not None:
+            _through_normalisation(grad_a.mT, a, a_norm)
+        if grad_r is not None:
+            _through_normalisation(grad_r.mT, r, r_norm)
         ctx.save_for_backward(grad_a, grad_r)
         return loss
 
@@ -90,10 +94,21 @@ class _FeatureAffinity(torch.autograd.Function):
         return *_scaled(ctx, grad), None
 
 
+def _through_normalisation(grad: Tensor, unit: Tensor, norm: Tensor) -> None:
+    """The gradient of unit vectors (B, C, N) becomes, in place, that of the features: the part
+    along a vector changes its length only. By hand, as autograd takes four times the passes."""
+    along = (grad * unit).sum(1, keepdim=True)
+    along *= norm > EPSILON  # others are divided by a constant
+    grad.addcmul_(unit, along, value=-1).div_(norm)
+
+
 @once_differentiable
 def _scaled(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     grad_a, grad_r = ctx.saved_tensors
-    return None if grad_a is None else grad * grad_a, None if grad_r is None else grad * grad_r
+    return (
+        None if grad_a is None else grad * grad_a.mT,
+        None if grad_r is None else grad * grad_r.mT,
+    )
 
 
 @cache
@@ -120,24 +135,28 @@ def tiled(
     """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed."""
     batch, n, channels = a.shape
     # The features that need a gradient: both sides', one side's, or none.
-    x = torch.cat([a if needs_a else a[..., :0], r if needs_r else r[..., :0]], dim=2)
+    x = torch.cat([a.mT if needs_a else a.mT[:, :0], r.mT if needs_r else r.mT[:, :0]], dim=1).mT
     grad = torch.zeros_like(x)
     total = torch.zeros((), dtype=a.dtype, device=a.device)
-    tile = TILE if a.device.type == "cpu" else GPU_TILE
+    size = min(n, TILE if a.device.type == "cpu" else GPU_TILE)
+    buffers = a.new_empty(2, size * size)
     for b in range(batch):
-        for i in range(0, n, tile):
-            rows = slice(i, i + tile)
-            for j in range(i, n, tile):
-                columns = slice(j, j + tile)
-                difference = a[b, rows] @ a[b, columns].T
-                difference -= r[b, rows] @ r[b, columns].T
-                # Off-diagonal tiles also count for their mirror images.
-                total += difference.abs().sum() * (1 if i == j else 2)
+        tiles = [v[b].split(size) for v in (a, r, x, grad)]
+        for i, (a_i, r_i, x_i, grad_i) in enumerate(zip(*tiles, strict=True)):
+            for j, (a_j, r_j, x_j, grad_j) in enumerate(zip(*tiles, strict=True)):
+                if j < i:
+                    continue
+                shape = len(a_i), len(a_j)
+                difference, sign = (v[: shape[0] * shape[1]].view(shape) for v in buffers)
+                torch.mm(a_i, a_j.T, out=difference)
+                difference -= torch.mm(r_i, r_j.T, out=sign)
+                torch.sign(difference, out=sign)
+                # |D| = D sign(D). Off-diagonal tiles also count for their mirror images.
+                total += difference.view(-1).dot(sign.view(-1)) * (1 if i == j else 2)
                 if needs_a or needs_r:
-                    sign = difference.sign_()
-                    grad[b, rows].addmm_(sign, x[b, columns])
+                    grad_i.addmm_(sign, x_j)
                     if i != j:
-                        grad[b, columns].addmm_(sign.T, x[b, rows])
+                        grad_j.addmm_(sign.T, x_i)
     scale = 1 / (batch * n * n)
     grad_a, grad_r = grad.mul_(2 * scale).tensor_split([channels if needs_a else 0], dim=2)
-    return total * scale, grad_a if needs_a else None, grad_r.neg() if needs_r else None
+    return total * scale, grad_a if needs_a else None, grad_r.neg_() if needs_r else None
