@@ -23,13 +23,14 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-6  # smallest norm that a feature vector is divided by
-TILE = 1024
-GPU_TILE = 4096  # without Triton, or for features too wide for it: large products
+# Rows of a tile, by measurement: with fewer, products of wide features get slower; with more, tiles
+# leave the second-level cache and small maps gain less from the symmetry.
+TILE = 768
+GPU_TILE = 4096  # rows without Triton, or for features too wide for it: large products
 
 
 def feature_affinity_loss(
@@ -73,16 +74,16 @@ class _FeatureAffinity(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, r: Tensor, half: bool) -> Tensor:
         needs_a, needs_r, _ = ctx.needs_input_grad
-        a_norm, r_norm = (x.norm(dim=1, keepdim=True).clamp_(min=EPSILON) for x in (a, r))
-        a, r = a / a_norm, r / r_norm
-        kernel = _triton_form() if a.is_cuda else None
-        dtype = torch.bfloat16 if half else a.dtype
-        found = kernel and kernel.fused(a.mT.to(dtype), r.mT.to(dtype), needs_a, needs_r)
-        loss, grad_a, grad_r = found or tiled(a.mT, r.mT, needs_a, needs_r)
-        if grad_a is not None:
-            _through_normalisation(grad_a.mT, a, a_norm)
-        if grad_r is not None:
-            _through_normalisation(grad_r.mT, r, r_norm)
+        norms = [x.norm(dim=1, keepdim=True).clamp_(min=EPSILON) for x in (a, r)]
+        x = torch.cat([a / norms[0], r / norms[1]], dim=1)
+        units = x.split([a.shape[1], r.shape[1]], dim=1)
+        kernel = _triton_form() if x.is_cuda else None
+        dtype = torch.bfloat16 if half else x.dtype
+        found = kernel and kernel.fused(*(u.mT.to(dtype) for u in units), needs_a, needs_r)
+        loss, grad_a, grad_r = found or tiled(x.mT, a.shape[1], needs_a, needs_r)
+        for grad, unit, norm in zip((grad_a, grad_r), units, norms, strict=True):
+            if grad is not None:
+                _through_normalisation(grad.mT, unit, norm)
         ctx.save_for_backward(grad_a, grad_r)
         return loss
 
@@ -96,7 +97,7 @@ class _FeatureAffinity(torch.autograd.Function):
 
 def _through_normalisation(grad: Tensor, unit: Tensor, norm: Tensor) -> None:
     """The gradient of unit vectors (B, C, N) becomes, in place, that of the features: the part
-    along a vector changes its length only. By hand, as autograd takes four times the passes."""
+    along a vector changes its length only. By hand, as autograd takes more passes and memory."""
     along = (grad * unit).sum(1, keepdim=True)
     along *= norm > EPSILON  # others are divided by a constant
     grad.addcmul_(unit, along, value=-1).div_(norm)
@@ -130,24 +131,26 @@ def _triton_form() -> ModuleType | None:
 
 
 def tiled(
-    a: Tensor, r: Tensor, needs_a: bool, needs_r: bool
+    x: Tensor, channels: int, needs_a: bool, needs_r: bool
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed."""
-    batch, n, channels = a.shape
-    # The features that need a gradient: both sides', one side's, or none.
-    x = torch.cat([a.mT if needs_a else a.mT[:, :0], r.mT if needs_r else r.mT[:, :0]], dim=1).mT
-    grad = torch.zeros_like(x)
-    total = torch.zeros((), dtype=a.dtype, device=a.device)
-    size = min(n, TILE if a.device.type == "cpu" else GPU_TILE)
-    buffers = a.new_empty(2, size * size)
+    """The loss of unit vectors x = (a, r) (B, N, C + C'), and the gradients that are needed.
+
+    Args:
+        channels: C, of a.
+    """
+    batch, n, width = x.shape
+    needed = slice(0 if needs_a else channels, width if needs_r else channels)
+    grad = torch.zeros_like(x[..., needed])
+    total = x.new_zeros(())
+    size = min(n, TILE if x.device.type == "cpu" else GPU_TILE)
+    buffers = x.new_empty(2, size * size)
     for b in range(batch):
-        tiles = [v[b].split(size) for v in (a, r, x, grad)]
-        for i, (a_i, r_i, x_i, grad_i) in enumerate(zip(*tiles, strict=True)):
-            for j, (a_j, r_j, x_j, grad_j) in enumerate(zip(*tiles, strict=True)):
-                if j < i:
-                    continue
-                shape = len(a_i), len(a_j)
-                difference, sign = (v[: shape[0] * shape[1]].view(shape) for v in buffers)
+        sides = x[..., :channels], x[..., channels:], x[..., needed], grad
+        tiles = list(zip(*(v[b].split(size) for v in sides), strict=True))
+        for i, (a_i, r_i, x_i, grad_i) in enumerate(tiles):
+            for j, (a_j, r_j, x_j, grad_j) in enumerate(tiles[i:], start=i):
+                rows, columns = len(a_i), len(a_j)
+                difference, sign = buffers[:, : rows * columns].view(2, rows, columns)
                 torch.mm(a_i, a_j.T, out=difference)
                 difference -= torch.mm(r_i, r_j.T, out=sign)
                 torch.sign(difference, out=sign)

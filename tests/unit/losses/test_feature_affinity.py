@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsrl.losses import feature_affinity_loss
@@ -70,9 +71,13 @@ def test_gradcheck(monkeypatch):
 
 def test_equal_maps_have_no_loss():
     a, _ = maps((2, 32, 32, 8, 8))
-    assert feature_affinity_loss(a, a.detach().clone()) < 1e-15
+    for dtype in (torch.float64, torch.float32):
+        x = a.detach().to(dtype).requires_grad_()
+        loss, *gradients = value_and_gradients(
+            feature_affinity_loss, x, x.detach().clone().requires_grad_()
+        )
+        assert loss == 0 and not any(gradient.any() for gradient in gradients), "exactly"
     a = a.float()
-    assert feature_affinity_loss(a, a.detach().clone()) < 1e-7
     # nor have maps whose pixels differ in length only
     assert feature_affinity_loss(a, a * (1 + torch.rand(2, 1, 8, 8))) < 1e-6
 
@@ -97,6 +102,23 @@ def test_zero_vectors_are_similar_to_nothing_and_do_no_harm(side):
     zeros = torch.zeros(1, 4, 3, 3, requires_grad=True)
     loss, *gradients = value_and_gradients(feature_affinity_loss, zeros, zeros.clone())
     assert loss == 0 and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_vectors_shorter_than_epsilon_are_divided_by_a_constant():
+    def normalised(a: Tensor, r: Tensor) -> Tensor:
+        a, r = (F.normalize(x.flatten(2), dim=1, eps=MODULE.EPSILON) for x in (a, r))
+        return (a.mT @ a - r.mT @ r).abs().mean()
+
+    pair = maps(SHAPES[0])
+    with torch.no_grad():
+        for x in pair:
+            x[..., ::2] *= 1e-8
+    for found, expected in zip(
+        value_and_gradients(feature_affinity_loss, *pair),
+        value_and_gradients(normalised, *pair),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("side", [0, 1])
