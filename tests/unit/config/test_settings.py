@@ -169,6 +169,7 @@ CONCERNS = {
     "loss.w2": (0.5, LAST),
     "loss.fa_stride": (16, LAST),
     "loss.fa_detach": ("segmentation", LAST),
+    "loss.fa_rows": (100, LAST),
     "augmentation.scale": ([1, 2], ALL),
     "augmentation.flip": (0.1, ALL),
     "augmentation.brightness": (0.1, ALL),

@@ -1,6 +1,8 @@
 """Feature affinity equals the paper's N x N matrices written out, and never holds them."""
 
 import sys
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -62,6 +64,46 @@ def test_more_pixels_than_a_tile_and_no_multiple_of_it():
         strict=True,
     ):
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("tile", [512, 2])
+def test_the_mean_over_all_choices_of_rows_is_the_exact_loss_and_gradient(monkeypatch, tile):
+    monkeypatch.setattr(MODULE, "TILE", tile)
+    shape, rows = (1, 3, 4, 2, 3), 3
+    exact = value_and_gradients(feature_affinity_loss, *maps(shape))
+    found = []
+    for choice in combinations(range(6), rows):
+        order = torch.tensor([*choice, *(set(range(6)) - set(choice))])
+        monkeypatch.setattr(torch, "randperm", lambda n, order=order: order)
+        found.append(value_and_gradients(partial(feature_affinity_loss, rows=rows), *maps(shape)))
+    assert not torch.allclose(found[0][0], exact[0])
+    for estimates, expected in zip(zip(*found, strict=True), exact, strict=True):
+        torch.testing.assert_close(torch.stack(estimates).mean(0), expected, rtol=1e-10, atol=1e-13)
+
+
+def test_drawn_rows_are_those_of_the_generator_and_differ_between_images():
+    a, r = maps((1, 3, 4, 5, 6))
+    a, r = (x.detach().expand(2, -1, -1, -1) for x in (a, r))
+    torch.manual_seed(0)
+    states = [(torch.get_rng_state(), feature_affinity_loss(a, r, rows=4)) for _ in range(2)]
+    assert states[0][1] != states[1][1]
+    for state, loss in states:
+        torch.set_rng_state(state)
+        assert feature_affinity_loss(a, r, rows=4) == loss
+        torch.set_rng_state(state)
+        assert feature_affinity_loss(a[:1], r[:1], rows=4) != loss
+
+
+@pytest.mark.parametrize("rows", [42, 100])
+def test_as_many_rows_as_pixels_are_all_pairs_and_draw_nothing(rows):
+    state = torch.get_rng_state()
+    for found, expected in zip(
+        value_and_gradients(partial(feature_affinity_loss, rows=rows), *maps(SHAPES[0])),
+        value_and_gradients(feature_affinity_loss, *maps(SHAPES[0])),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_gradcheck(monkeypatch):
