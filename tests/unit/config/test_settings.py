@@ -195,6 +195,10 @@ def test_of_every_setting_it_is_known_which_stages_it_concerns():
     assert CONCERNS.keys() == plain | nested, "add a new one above"
 
 
+def test_trainings_of_versions_without_fa_rows_are_still_the_same():
+    assert "fa_rows" not in part_of({}, 3)["loss"]
+
+
 @pytest.mark.parametrize("name", CONCERNS)
 def test_a_setting_concerns_the_stages_that_use_it_and_no_others(name):
     value, stages = CONCERNS[name]
