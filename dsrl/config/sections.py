@@ -180,6 +180,12 @@ class Loss(Strict):
     fa_detach: Literal["none", "super_resolution", "segmentation"] = Field(
         "none", description="which side gets no gradient from the feature-affinity loss"
     )
+    fa_rows: int | None = Field(
+        None,
+        ge=1,
+        description="estimate the feature-affinity loss from the pairs of this many random pixels "
+        "with all pixels. Default: all pairs, exactly",
+    )
 
 
 class Augmentation(Strict):

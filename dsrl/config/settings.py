@@ -60,9 +60,10 @@ class Recipe(Strict):
             "model": self.model.unused | self._absent,
             "training": {"init"} if self.stage == 1 else set(),
             "loss": {
-                1: {"w1", "w2", "fa_stride", "fa_detach"},
-                2: {"w2", "fa_stride", "fa_detach"},
-                3: set(),
+                1: {"w1", "w2", "fa_stride", "fa_detach", "fa_rows"},
+                2: {"w2", "fa_stride", "fa_detach", "fa_rows"},
+                # Absent as in earlier versions, whose trainings are still valid.
+                3: {"fa_rows"} if self.loss.fa_rows is None else set(),
             }[self.stage],
         }
         values = dump(self)

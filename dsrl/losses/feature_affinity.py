@@ -23,23 +23,27 @@ from types import ModuleType
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 EPSILON = 1e-6  # smallest norm that a feature vector is divided by
-TILE = 512  # rows of a tile: 1 MiB of float32 fits the second-level cache of current CPUs
-GPU_TILE = 4096  # without Triton, or for features too wide for it: large products
+# Rows of a tile, by measurement: with fewer, products of wide features get slower; with more, tiles
+# leave the second-level cache and small maps gain less from the symmetry.
+TILE = 768
+GPU_TILE = 4096  # rows without Triton, or for features too wide for it: large products
 
 
 def feature_affinity_loss(
-    segmentation_features: Tensor, super_resolution_features: Tensor
+    segmentation_features: Tensor, super_resolution_features: Tensor, rows: int | None = None
 ) -> Tensor:
     """Mean over all pixel pairs of |S_seg - S_sr| (paper, Eq. 4).
 
     Args:
         segmentation_features: (B, C, H, W), floating point.
         super_resolution_features: (B, C', H, W); C' may differ from C.
+        rows: if less than H W, estimate the mean from the pairs of this many pixels with all
+            pixels. They are drawn for each image, without replacement, by torch's default CPU
+            generator. The expectation of the loss, and of its gradient, is that over all pairs.
 
     Features are divided by their L2 norm over channels, at least EPSILON, so that a zero vector is
     similar to nothing and has a finite gradient. A side that requires no gradient costs none.
@@ -60,40 +64,58 @@ def feature_affinity_loss(
         )
     dtype = torch.promote_types(torch.promote_types(a.dtype, r.dtype), torch.float32)
     with torch.autocast(a.device.type, enabled=False):
-        a, r = (
-            F.normalize(x.to(dtype).flatten(2).transpose(1, 2), dim=2, eps=EPSILON) for x in (a, r)
-        )
+        a, r = (x.to(dtype).flatten(2) for x in (a, r))
         # On CUDA, bfloat16 maps (from autocast) are compared in bfloat16; sums are float32.
         half = segmentation_features.dtype == super_resolution_features.dtype == torch.bfloat16
-        loss: Tensor = _FeatureAffinity.apply(a, r, half)
+        drawn = None
+        if rows is not None and rows < a.shape[2]:
+            drawn = torch.stack([torch.randperm(a.shape[2])[:rows] for _ in a]).to(a.device)
+        loss: Tensor = _FeatureAffinity.apply(a, r, half, drawn)
     return loss
 
 
 class _FeatureAffinity(torch.autograd.Function):
-    """Unit vectors a (B, N, C) and r (B, N, C') -> the loss; see the module's docstring."""
+    """Features (B, C, N) and (B, C', N), of any length -> the loss; see the module's docstring."""
 
     @staticmethod
-    def forward(ctx: Any, a: Tensor, r: Tensor, half: bool) -> Tensor:
-        needs_a, needs_r, _ = ctx.needs_input_grad
-        kernel = _triton_form() if a.is_cuda else None
-        dtype = torch.bfloat16 if half else a.dtype
-        found = kernel and kernel.fused(a.to(dtype), r.to(dtype), needs_a, needs_r)
-        loss, grad_a, grad_r = found or tiled(a, r, needs_a, needs_r)
+    def forward(ctx: Any, a: Tensor, r: Tensor, half: bool, rows: Tensor | None) -> Tensor:
+        needs_a, needs_r, *_ = ctx.needs_input_grad
+        norms = [x.norm(dim=1, keepdim=True).clamp_(min=EPSILON) for x in (a, r)]
+        x = torch.cat([a / norms[0], r / norms[1]], dim=1)
+        units = x.split([a.shape[1], r.shape[1]], dim=1)
+        kernel = _triton_form() if x.is_cuda and rows is None else None
+        dtype = torch.bfloat16 if half else x.dtype
+        found = kernel and kernel.fused(*(u.mT.to(dtype) for u in units), needs_a, needs_r)
+        loss, grad_a, grad_r = found or tiled(x.mT, a.shape[1], needs_a, needs_r, rows)
+        for grad, unit, norm in zip((grad_a, grad_r), units, norms, strict=True):
+            if grad is not None:
+                _through_normalisation(grad.mT, unit, norm)
         ctx.save_for_backward(grad_a, grad_r)
         return loss
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled():
             # The result depends on a and r even if `grad` depends on nothing.
             grad = grad.detach().requires_grad_()
-        return *_scaled(ctx, grad), None
+        return *_scaled(ctx, grad), None, None
+
+
+def _through_normalisation(grad: Tensor, unit: Tensor, norm: Tensor) -> None:
+    """The gradient of unit vectors (B, C, N) becomes, in place, that of the features: the part
+    along a vector changes its length only. By hand, as autograd takes more passes and memory."""
+    along = (grad * unit).sum(1, keepdim=True)
+    along *= norm > EPSILON  # others are divided by a constant
+    grad.addcmul_(unit, along, value=-1).div_(norm)
 
 
 @once_differentiable
 def _scaled(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None]:
     grad_a, grad_r = ctx.saved_tensors
-    return None if grad_a is None else grad * grad_a, None if grad_r is None else grad * grad_r
+    return (
+        None if grad_a is None else grad * grad_a.mT,
+        None if grad_r is None else grad * grad_r.mT,
+    )
 
 
 @cache
@@ -115,29 +137,52 @@ def _triton_form() -> ModuleType | None:
 
 
 def tiled(
-    a: Tensor, r: Tensor, needs_a: bool, needs_r: bool
+    x: Tensor, channels: int, needs_a: bool, needs_r: bool, rows: Tensor | None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The loss of unit vectors a (B, N, C), r (B, N, C'), and the gradients that are needed."""
-    batch, n, channels = a.shape
-    # The features that need a gradient: both sides', one side's, or none.
-    x = torch.cat([a if needs_a else a[..., :0], r if needs_r else r[..., :0]], dim=2)
-    grad = torch.zeros_like(x)
-    total = torch.zeros((), dtype=a.dtype, device=a.device)
-    tile = TILE if a.device.type == "cpu" else GPU_TILE
+    """The loss of unit vectors x = (a, r) (B, N, C + C'), and the gradients that are needed.
+
+    Args:
+        channels: C, of a.
+        rows: (B, M), int64, the pixels whose pairs with all pixels count; None for all pairs.
+    """
+    batch, n, width = x.shape
+    needed = slice(0 if needs_a else channels, width if needs_r else channels)
+    grad = torch.zeros_like(x[..., needed])
+    total = x.new_zeros(())
+    size = min(n, TILE if x.device.type == "cpu" else GPU_TILE)
+    buffers = x.new_empty(2, size * size)
+
+    def tiles(x: Tensor, grad: Tensor) -> list[tuple[Tensor, ...]]:
+        sides = x[:, :channels], x[:, channels:], x[:, needed], grad
+        return list(zip(*(side.split(size) for side in sides), strict=True))
+
     for b in range(batch):
-        for i in range(0, n, tile):
-            rows = slice(i, i + tile)
-            for j in range(i, n, tile):
-                columns = slice(j, j + tile)
-                difference = a[b, rows] @ a[b, columns].T
-                difference -= r[b, rows] @ r[b, columns].T
-                # Off-diagonal tiles also count for their mirror images.
-                total += difference.abs().sum() * (1 if i == j else 2)
-                if needs_a or needs_r:
-                    sign = difference.sign_()
-                    grad[b, rows].addmm_(sign, x[b, columns])
-                    if i != j:
-                        grad[b, columns].addmm_(sign.T, x[b, rows])
-    scale = 1 / (batch * n * n)
+        columns = lines = tiles(x[b], grad[b])
+        if rows is not None:
+            drawn = grad.new_zeros(rows.shape[1], grad.shape[2])
+            lines = tiles(x[b, rows[b]], drawn)
+        for i, line in enumerate(lines):
+            # The tiles above the diagonal count for those below; drawn rows have no mirror images,
+            # but all their tiles are counted alike.
+            for column in columns[i:] if rows is None else columns:
+                total += _add_tile(line, column, buffers) * (1 if line is column else 2)
+        if rows is not None:
+            grad[b].index_add_(0, rows[b], drawn)
+    scale = 1 / (batch * n * (n if rows is None else 2 * rows.shape[1]))
     grad_a, grad_r = grad.mul_(2 * scale).tensor_split([channels if needs_a else 0], dim=2)
-    return total * scale, grad_a if needs_a else None, grad_r.neg() if needs_r else None
+    return total * scale, grad_a if needs_a else None, grad_r.neg_() if needs_r else None
+
+
+def _add_tile(line: tuple[Tensor, ...], column: tuple[Tensor, ...], buffers: Tensor) -> Tensor:
+    """The sum of |D| over one tile; adds to the gradients of its rows and of its columns."""
+    (a_i, r_i, x_i, grad_i), (a_j, r_j, x_j, grad_j) = line, column
+    shape = len(a_i), len(a_j)
+    difference, sign = buffers[:, : shape[0] * shape[1]].view(2, *shape)
+    torch.mm(a_i, a_j.T, out=difference)
+    difference -= torch.mm(r_i, r_j.T, out=sign)
+    torch.sign(difference, out=sign)
+    if x_i.numel():
+        grad_i.addmm_(sign, x_j)
+        if line is not column:
+            grad_j.addmm_(sign.T, x_i)
+    return difference.view(-1).dot(sign.view(-1))  # |D| = D sign(D)

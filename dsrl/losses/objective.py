@@ -44,7 +44,9 @@ def objective(output: DSRLOutput, labels: Tensor, images: Tensor, weights: Loss)
         for side, features in sides.items():
             pooled = pool_to_stride(features, labels.shape[-2:], weights.fa_stride)
             sides[side] = pooled.detach() if weights.fa_detach == side else pooled
-        affinity = feature_affinity_loss(sides["segmentation"], sides["super_resolution"])
+        affinity = feature_affinity_loss(
+            sides["segmentation"], sides["super_resolution"], weights.fa_rows
+        )
     return Losses(total_loss(cross_entropy, mse, affinity, weights), cross_entropy, mse, affinity)
 
 

@@ -170,6 +170,7 @@ CONCERNS = {
     "loss.w2": (0.5, LAST),
     "loss.fa_stride": (16, LAST),
     "loss.fa_detach": ("segmentation", LAST),
+    "loss.fa_rows": (100, LAST),
     "augmentation.scale": ([1, 2], ALL),
     "augmentation.flip": (0.1, ALL),
     "augmentation.brightness": (0.1, ALL),
@@ -193,6 +194,10 @@ def test_of_every_setting_it_is_known_which_stages_it_concerns():
     plain = Settings.model_fields.keys() - SECTIONS.keys()
     nested = {f"{name}.{key}" for name, model in SECTIONS.items() for key in model.model_fields}
     assert CONCERNS.keys() == plain | nested, "add a new one above"
+
+
+def test_trainings_of_versions_without_fa_rows_are_still_the_same():
+    assert "fa_rows" not in part_of({}, 3)["loss"]
 
 
 @pytest.mark.parametrize("name", CONCERNS)

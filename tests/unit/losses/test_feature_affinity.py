@@ -1,10 +1,13 @@
 """Feature affinity equals the paper's N x N matrices written out, and never holds them."""
 
 import sys
+from functools import partial
+from itertools import combinations
 from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dsrl.losses import feature_affinity_loss
@@ -63,6 +66,46 @@ def test_more_pixels_than_a_tile_and_no_multiple_of_it():
         torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize("tile", [512, 2])
+def test_the_mean_over_all_choices_of_rows_is_the_exact_loss_and_gradient(monkeypatch, tile):
+    monkeypatch.setattr(MODULE, "TILE", tile)
+    shape, rows = (1, 3, 4, 2, 3), 3
+    exact = value_and_gradients(feature_affinity_loss, *maps(shape))
+    found = []
+    for choice in combinations(range(6), rows):
+        order = torch.tensor([*choice, *(set(range(6)) - set(choice))])
+        monkeypatch.setattr(torch, "randperm", lambda n, order=order: order)
+        found.append(value_and_gradients(partial(feature_affinity_loss, rows=rows), *maps(shape)))
+    assert not torch.allclose(found[0][0], exact[0])
+    for estimates, expected in zip(zip(*found, strict=True), exact, strict=True):
+        torch.testing.assert_close(torch.stack(estimates).mean(0), expected, rtol=1e-10, atol=1e-13)
+
+
+def test_drawn_rows_are_those_of_the_generator_and_differ_between_images():
+    a, r = maps((1, 3, 4, 5, 6))
+    a, r = (x.detach().expand(2, -1, -1, -1) for x in (a, r))
+    torch.manual_seed(0)
+    states = [(torch.get_rng_state(), feature_affinity_loss(a, r, rows=4)) for _ in range(2)]
+    assert states[0][1] != states[1][1]
+    for state, loss in states:
+        torch.set_rng_state(state)
+        assert feature_affinity_loss(a, r, rows=4) == loss
+        torch.set_rng_state(state)
+        assert feature_affinity_loss(a[:1], r[:1], rows=4) != loss
+
+
+@pytest.mark.parametrize("rows", [42, 100])
+def test_as_many_rows_as_pixels_are_all_pairs_and_draw_nothing(rows):
+    state = torch.get_rng_state()
+    for found, expected in zip(
+        value_and_gradients(partial(feature_affinity_loss, rows=rows), *maps(SHAPES[0])),
+        value_and_gradients(feature_affinity_loss, *maps(SHAPES[0])),
+        strict=True,
+    ):
+        assert torch.equal(found, expected)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_gradcheck(monkeypatch):
     monkeypatch.setattr(MODULE, "TILE", 4)
     assert torch.autograd.gradcheck(feature_affinity_loss, maps((2, 3, 4, 2, 3)))
@@ -70,9 +113,13 @@ def test_gradcheck(monkeypatch):
 
 def test_equal_maps_have_no_loss():
     a, _ = maps((2, 32, 32, 8, 8))
-    assert feature_affinity_loss(a, a.detach().clone()) < 1e-15
+    for dtype in (torch.float64, torch.float32):
+        x = a.detach().to(dtype).requires_grad_()
+        loss, *gradients = value_and_gradients(
+            feature_affinity_loss, x, x.detach().clone().requires_grad_()
+        )
+        assert loss == 0 and not any(gradient.any() for gradient in gradients), "exactly"
     a = a.float()
-    assert feature_affinity_loss(a, a.detach().clone()) < 1e-7
     # nor have maps whose pixels differ in length only
     assert feature_affinity_loss(a, a * (1 + torch.rand(2, 1, 8, 8))) < 1e-6
 
@@ -97,6 +144,23 @@ def test_zero_vectors_are_similar_to_nothing_and_do_no_harm(side):
     zeros = torch.zeros(1, 4, 3, 3, requires_grad=True)
     loss, *gradients = value_and_gradients(feature_affinity_loss, zeros, zeros.clone())
     assert loss == 0 and all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_vectors_shorter_than_epsilon_are_divided_by_a_constant():
+    def normalised(a: Tensor, r: Tensor) -> Tensor:
+        a, r = (F.normalize(x.flatten(2), dim=1, eps=MODULE.EPSILON) for x in (a, r))
+        return (a.mT @ a - r.mT @ r).abs().mean()
+
+    pair = maps(SHAPES[0])
+    with torch.no_grad():
+        for x in pair:
+            x[..., ::2] *= 1e-8
+    for found, expected in zip(
+        value_and_gradients(feature_affinity_loss, *pair),
+        value_and_gradients(normalised, *pair),
+        strict=True,
+    ):
+        torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("side", [0, 1])

@@ -135,6 +135,18 @@ def test_fa_stride_pools_both_sides_before_they_are_compared(labels, images):
     torch.testing.assert_close(losses.feature_affinity, feature_affinity_loss(*pooled))
 
 
+def test_fa_rows_draws_pixels_of_the_pooled_maps(labels, images):
+    output = output_of(3)
+    torch.manual_seed(0)
+    losses = objective(output, labels, images, Loss(fa_rows=2))
+    torch.manual_seed(0)
+    expected = feature_affinity_loss(
+        output.segmentation_features, output.super_resolution_features, rows=2
+    )
+    assert losses.feature_affinity == expected
+    assert expected != objective(output, labels, images, Loss()).feature_affinity
+
+
 def test_pool_to_stride_averages_blocks():
     features = torch.randn(2, 4, 16, 24)
     for stride in (16, 32, 64):
