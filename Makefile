@@ -4,7 +4,7 @@ CORES ?= $(shell nproc)
 BIN := .venv/bin
 SNAKEFILES := Snakefile $(wildcard workflow/rules/*.smk)
 
-.PHONY: help benchmark test slow lint format docs encoders rulegraph clean
+.PHONY: help benchmark test slow bench lint format docs encoders rulegraph clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -18,6 +18,9 @@ test: lint ## lint, then run the tests
 # Here the tests of a file build on what the file has made, such as a Slurm cluster.
 slow: .venv/installed ## run the tests that take minutes, such as those on Slurm
 	$(BIN)/python -m pytest -m slow -rs --numprocesses auto --dist loadfile
+
+bench: .venv/installed ## measure speed beside the alternatives; writes benchmarks/README.md
+	$(BIN)/python benchmarks/report.py
 
 lint: .venv/installed ## check style, types and the workflow
 	$(BIN)/ruff check .

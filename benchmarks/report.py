@@ -19,7 +19,7 @@ from measure import machine
 from dsrl.system.files import atomic_file
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("training_step", "feature_affinity", "startup")
+SCRIPTS = ("training_step", "feature_affinity")
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "onnxruntime")
 
 
@@ -34,8 +34,8 @@ def main() -> None:
     ).stdout.strip()
     packages = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     sections = [
-        "# Benchmarks\n\nWritten by `make bench`. Each script can be run alone, with `--device gpu` "
-        "where a GPU makes sense. Each ratio is of two times from one round: median (range).\n\n"
+        "# Benchmarks\n\nWritten by `make bench`. Each script can be run alone, some with "
+        "`--device gpu`. Each ratio is of two times from one round: median (range).\n\n"
         f"{machine(torch.device('cpu'))}, load {os.getloadavg()[0]:.1f} before the start; "
         f"{packages}, Python {sys.version.split()[0]}; commit {commit}, {date.today()}.\n"
     ]
