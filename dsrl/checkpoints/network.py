@@ -30,8 +30,7 @@ def load_network(path: Path, device: torch.device) -> LoadedNetwork:
         OSError, ValueError: see `load_weights` and `load_layers`.
     """
     weights = load_weights(path)
-    network = build_network(weights, str(path))
-    network.to(memory_format=torch.channels_last).to(device)  # the faster format, as in training
+    network = build_network(weights, str(path)).to(device)
     return LoadedNetwork(network, weights.info.transform.to(device), weights.info)
 
 

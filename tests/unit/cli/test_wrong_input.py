@@ -123,6 +123,8 @@ COMMON = {
     "--batch-size": [*usage("1", "many"), *failure("100")],
     "--momentum": usage("1", "-0.1", "nan", "x"),
     "--fa-stride": usage("7", "x"),
+    "--fa-rows": COUNT,
+    "--separable": FLAG,
     "--encoder": usage("ResNet50", "resnet50.a1", "vit_base_patch16_224"),
     "--decoder-channels": usage("6", "0", "x"),
     "--width-scale": usage("0.3", "0.75", "0", "nan", "x"),
