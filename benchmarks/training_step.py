@@ -64,11 +64,12 @@ def ours(
     size = settings.data.output_size
     target = torch.randn(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(classes, (batch, *size), device=device)
+    inside = torch.tensor([[0, size[0], 0, size[1]]] * batch, device=device)
 
     def loss(output: DSRLOutput) -> Tensor:
         if not affinity:
             output = output._replace(segmentation_features=None)
-        return objective(output, labels, target, settings.loss).total
+        return objective(output, labels, target, settings.loss, inside).total
 
     return training(
         DSRL(settings.model, classes, stage),

@@ -17,7 +17,7 @@ def augment(
     settings: Augmentation,
     fill: list[int],
     rng: np.random.Generator,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One training sample.
 
     Args:
@@ -27,16 +27,20 @@ def augment(
         fill: RGB of the area that a zoom-out leaves empty; its labels are IGNORE_INDEX.
 
     Returns:
-        The network's input, uint8 (3, H, W), with photometric changes; the target, uint8
-        (3, 2H, 2W), without; the labels, uint8 (2H, 2W).
+        The network's input, uint8 (3, H, W), which is the target at half the size; the target,
+        uint8 (3, 2H, 2W); the labels, uint8 (2H, 2W); and where in the target the image is, apart
+        from the empty area: int64 (4,), as `place` gives it.
     """
     zoom = float(np.exp(rng.uniform(*np.log(settings.scale))))
     image, labels = crop(image, labels, zoom, rng)
-    target, labels = place(image, labels, zoom, output_size, fill, rng)
+    target, labels, inside = place(image, labels, zoom, output_size, fill, rng)
     if rng.random() < settings.flip:
         target, labels = target.flip(-1), labels.flip(-1)
+        inside[2:] = output_size[1] - inside[2:].flip(0)
+    # The target too, or the super-resolution branch would learn to undo the change of colours.
+    target = jitter(target, settings, rng).contiguous()
     small = tvf.resize(target, [output_size[0] // 2, output_size[1] // 2], antialias=True)
-    return jitter(small, settings, rng).contiguous(), target.contiguous(), labels.contiguous()
+    return small.contiguous(), target, labels.contiguous(), inside
 
 
 def crop(
@@ -59,14 +63,19 @@ def place(
     size: tuple[int, int],
     fill: list[int],
     rng: np.random.Generator,
-) -> tuple[Tensor, Tensor]:
-    """Resize to `size`; or, for a zoom below 1, to that share of it, at a random position."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Resize to `size`; or, for a zoom below 1, to that share of it, at a random position.
+
+    Returns:
+        The image, the labels, and where the image is: top, bottom, left and right, int64 (4,); the
+        row `bottom` and the column `right` are the first beyond it.
+    """
     share = min(zoom, 1.0)
     height, width = (max(1, round(side * share)) for side in size)
     image = tvf.resize(image, [height, width], antialias=True)
     labels = resize_labels(labels[None], (height, width))[0]
     if (height, width) == size:
-        return image, labels
+        return image, labels, torch.tensor([0, height, 0, width])
     top = int(rng.integers(size[0] - height, endpoint=True))
     left = int(rng.integers(size[1] - width, endpoint=True))
     window = (..., slice(top, top + height), slice(left, left + width))
@@ -74,7 +83,7 @@ def place(
     canvas[window] = image
     canvas_labels = torch.full(size, IGNORE_INDEX, dtype=torch.uint8)
     canvas_labels[window] = labels
-    return canvas, canvas_labels
+    return canvas, canvas_labels, torch.tensor([top, top + height, left, left + width])
 
 
 def jitter(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:

@@ -31,8 +31,9 @@ def labels() -> Tensor:
 
 
 def draw(labels: Tensor, seed: int, settings: Augmentation) -> tuple[Tensor, Tensor, Tensor]:
+    """Input, target and labels."""
     rng = np.random.default_rng(seed)
-    return augment(picture(labels), labels, SIZE, settings, FILL, rng)
+    return augment(picture(labels), labels, SIZE, settings, FILL, rng)[:3]
 
 
 def distance(image: Tensor, labels: Tensor, down: int = 0, right: int = 0) -> float:
@@ -81,14 +82,18 @@ def test_every_sample_flips_or_none(labels):
     assert 70 < flips < 130
 
 
-def test_photometric_changes_touch_the_input_only(labels):
+def test_photometric_changes_touch_input_and_target_alike(labels):
     strong = PLAIN.model_copy(
         update={"brightness": 0.5, "contrast": 0.5, "saturation": 0.5, "hue": 0.3}
     )
     for seed in range(10):
         plain, changed = draw(labels, seed, PLAIN), draw(labels, seed, strong)
-        assert torch.equal(plain[1], changed[1]) and torch.equal(plain[2], changed[2])
-        assert (plain[0].int() - changed[0].int()).abs().float().mean() > 3
+        assert torch.equal(plain[2], changed[2])
+        assert (plain[1].int() - changed[1].int()).abs().float().mean() > 3
+        halved = torch.nn.functional.avg_pool2d(changed[1][None].float(), 2)[0]
+        assert (halved - changed[0]).abs().mean() < 6, (
+            "the input is not the target at half the size"
+        )
 
 
 @pytest.mark.parametrize("name", ["brightness", "contrast", "saturation", "hue"])
@@ -125,12 +130,12 @@ def test_a_zoom_out_leaves_fill_and_ignored_labels_around_the_whole_image(labels
     tops, lefts = set(), set()
     for seed in range(200):
         rng = np.random.default_rng(seed)
-        _, target, found = augment(
-            picture(small), small, size, PLAIN.model_copy(update={"scale": (0.5, 0.5)}), FILL, rng
-        )
+        settings = PLAIN.model_copy(update={"scale": (0.5, 0.5), "flip": 0.5})
+        _, target, found, box = augment(picture(small), small, size, settings, FILL, rng)
         inside = (found != IGNORE_INDEX).nonzero()
         (top, left), (bottom, right) = inside.amin(0).tolist(), inside.amax(0).tolist()
         assert (bottom - top + 1, right - left + 1) == (8, 12) and len(inside) == 8 * 12
+        assert box.tolist() == [top, bottom + 1, left, right + 1]
         assert (target[:, found == IGNORE_INDEX] == FILL[0]).all()
         tops.add(top)
         lefts.add(left)
@@ -146,8 +151,9 @@ def test_zooms_are_as_often_below_one_as_above(labels):
 def test_without_changes_the_sample_is_the_stored_image():
     labels = torch.randint(4, SIZE, dtype=torch.uint8)
     image = torch.randint(256, (3, *SIZE), dtype=torch.uint8)
-    _, target, found = augment(image, labels, SIZE, PLAIN, FILL, np.random.default_rng(0))
+    _, target, found, box = augment(image, labels, SIZE, PLAIN, FILL, np.random.default_rng(0))
     assert torch.equal(target, image) and torch.equal(found, labels)
+    assert box.tolist() == [0, SIZE[0], 0, SIZE[1]]
 
 
 def test_the_sample_is_a_function_of_the_generator(labels):

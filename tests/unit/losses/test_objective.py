@@ -72,6 +72,68 @@ def test_a_batch_without_labels_is_no_loss_and_no_harm(images):
     assert torch.equal(output.logits.grad, torch.zeros_like(output.logits))
 
 
+def padded(x: Tensor, top: int, left: int, size: tuple[int, int], value: float) -> Tensor:
+    """(B, C, h, w) in a map of another size, with noise of scale `value` around it."""
+    canvas = value * torch.randn(*x.shape[:2], *size)
+    canvas[..., top : top + x.shape[-2], left : left + x.shape[-1]] = x
+    return canvas
+
+
+def test_padding_has_no_part_in_any_loss_nor_gradient(labels, images):
+    plain = output_of(3)
+    size, (top, left) = (HEIGHT + 24, WIDTH + 16), (8, 16)  # whole cells of the features
+    small, at = (size[0] // 8, size[1] // 8), (top // 8, left // 8)
+    around = [(size, (top, left))] * 2 + [(small, at)] * 2
+    wide = DSRLOutput(
+        *(
+            padded(x.detach(), *at, size, 9).requires_grad_()
+            for x, (size, at) in zip(plain, around, strict=True)
+        )
+    )
+    wide_labels = torch.full((2, *size), 255)
+    wide_labels[:, top : top + HEIGHT, left : left + WIDTH] = labels
+    inside = torch.tensor([[top, top + HEIGHT, left, left + WIDTH]]).expand(2, 4)
+    expected = objective(plain, labels, images, Loss())
+    found = objective(wide, wide_labels, padded(images, top, left, size, 9), Loss(), inside)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b)
+    found.total.backward()
+    expected.total.backward()
+    for x, y, (size, at) in zip(wide, plain, around, strict=True):
+        torch.testing.assert_close(x.grad, padded(y.grad, *at, size, 0))
+
+
+def test_pairs_count_alike_whichever_image_they_are_of():
+    """Of images with unequal padding, the mean is over all pairs of the batch."""
+    a, r = torch.randn(2, 6, 4, 8), torch.randn(2, 6, 4, 8)
+    inside = torch.tensor([[0, 32, 0, 64], [0, 32, 0, 16]])
+    output = DSRLOutput(torch.zeros(2, CLASSES, 32, 64), torch.zeros(2, 3, 32, 64), a, r)
+    labels, target = torch.full((2, 32, 64), 255), torch.zeros(2, 3, 32, 64)
+    found = objective(output, labels, target, Loss(), inside).feature_affinity
+    means = [
+        feature_affinity_loss(a[:1], r[:1]),
+        feature_affinity_loss(a[1:, :, :, :2], r[1:, :, :, :2]),
+    ]
+    torch.testing.assert_close(found, (32**2 * means[0] + 8**2 * means[1]) / (32**2 + 8**2))
+
+
+def test_cells_that_see_any_padding_are_not_compared():
+    a, r = torch.randn(1, 6, 4, 8), torch.randn(1, 6, 4, 8)
+    output = DSRLOutput(torch.zeros(1, CLASSES, 32, 64), torch.zeros(1, 3, 32, 64), a, r)
+    labels, target = torch.full((1, 32, 64), 255), torch.zeros(1, 3, 32, 64)
+    found = objective(output, labels, target, Loss(), torch.tensor([[1, 32, 0, 63]]))
+    expected = feature_affinity_loss(a[:, :, 1:, :7], r[:, :, 1:, :7])
+    torch.testing.assert_close(found.feature_affinity, expected)
+
+
+def test_unlabelled_pixels_count_where_no_labels_are_needed(labels, images):
+    output, inside = output_of(3), torch.tensor([[0, HEIGHT, 0, WIDTH]]).expand(2, 4)
+    known = objective(output, labels, images, Loss(), inside)
+    unknown = objective(output, torch.full_like(labels, 255), images, Loss(), inside)
+    assert known.mean_squared_error == unknown.mean_squared_error > 0
+    assert known.feature_affinity == unknown.feature_affinity > 0
+
+
 def test_ignored_pixels_do_not_thin_out_the_others():
     logits = torch.randn(1, CLASSES, 4, 4)
     labels = torch.randint(CLASSES, (1, 4, 4))
