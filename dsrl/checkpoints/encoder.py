@@ -47,6 +47,12 @@ def encoder_layers(content: Mapping[str, Any]) -> dict[str, Tensor]:
     return from_edgenets(layers) if any(".spp_dw." in name for name in layers) else layers
 
 
+def backbone_of(encoder: nn.Module) -> nn.Module:
+    """The part of an encoder that trained weights are for: all but ASPP."""
+    backbone: nn.Module = getattr(encoder, "backbone", encoder)
+    return backbone
+
+
 def load_encoder(
     encoder: nn.Module, content: Mapping[str, Any], source: Path, partial: bool = False
 ) -> None:
@@ -66,7 +72,7 @@ def load_encoder(
         layers = encoder_layers(content)
     except ValueError as error:
         raise ValueError(f"{source}: {error}") from None
-    encoder = getattr(encoder, "backbone", encoder)
+    encoder = backbone_of(encoder)
     entries, own = len(layers), encoder.state_dict()
     if "_conv_stem.weight" in layers:  # efficientnet-pytorch's names, in timm's order
         in_order = dict(zip(own, layers.values(), strict=False))

@@ -104,6 +104,11 @@ class Model(Strict):
         description="depth-wise separable 3x3 convolutions in ASPP and decoders, as in DeepLabv3+, "
         "instead of dense ones, as in the original implementation of DSRL; faster, less accurate",
     )
+    sisr_residual: bool = Field(
+        False,
+        description="SISR predicts the difference from the bilinearly enlarged input, which is "
+        "easy, instead of the whole image, as in the paper",
+    )
     width_scale: float = Field(
         2.0,
         gt=0,
@@ -155,6 +160,17 @@ class Training(Strict):
     poly_power: float = Field(0.9, gt=0, description="exponent of the poly schedule")
     momentum: float = Field(0.9, ge=0, lt=1, description="momentum of SGD")
     weight_decay: float = Field(5e-4, ge=0, description="weight decay of SGD")
+    decay_norm_and_bias: bool = Field(
+        True,
+        description="apply weight decay to batch norm, biases and PReLU slopes, too, and not only "
+        "to the weights of convolutions",
+    )
+    encoder_learning_rate_factor: float = Field(
+        1.0,
+        gt=0,
+        description="learning rate of a trained encoder (without ASPP), relative to that of the "
+        "rest; 0.1 is common. Of no effect where the encoder starts from random values",
+    )
     val_interval: int = Field(
         1, ge=1, description="epochs between validations; the last epoch is always validated"
     )
@@ -189,7 +205,7 @@ class Loss(Strict):
 
 
 class Augmentation(Strict):
-    """Random augmentation of training images; photometric changes apply to the input only."""
+    """Random augmentation of training images."""
 
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
         (0.5, 2.0), description="range of the zoom, relative to the output size"

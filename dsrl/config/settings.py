@@ -29,6 +29,13 @@ from dsrl.config.strict import Strict, parse, parse_yaml, read_yaml
 
 STAGES = (1, 2, 3)
 STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
+# Settings that earlier versions did not have, at the value that says what these did: a recipe
+# leaves them out, so that trainings of these versions are still valid.
+LATER_SETTINGS: dict[str, dict[str, Any]] = {
+    "model": {"allow_partial_encoder": False, "separable": False, "sisr_residual": False},
+    "training": {"decay_norm_and_bias": True, "encoder_learning_rate_factor": 1.0},
+    "loss": {"fa_rows": None},
+}
 # What all experiments of a config have in common.
 SHARED = frozenset(("experiment", "track_code", "demo", "benchmark", "report", "resources"))
 
@@ -57,33 +64,28 @@ class Recipe(Strict):
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         unused = {
-            "model": self.model.unused | self._absent,
+            # Which file the encoder starts from is told by its checksum, so that it may be moved.
+            "model": {"encoder_weights", *self.model.unused},
             "training": {"init"} if self.stage == 1 else set(),
             "loss": {
                 1: {"w1", "w2", "fa_stride", "fa_detach", "fa_rows"},
                 2: {"w2", "fa_stride", "fa_detach", "fa_rows"},
-                # Absent as in earlier versions, whose trainings are still valid.
-                3: {"fa_rows"} if self.loss.fa_rows is None else set(),
+                3: set(),
             }[self.stage],
         }
+        if self.stage == 1:
+            unused["model"].add("sisr_residual")
+        if self.model.network == "espnetv2" and not self.model.pretrained:
+            unused["model"].add("pretrained")  # as in earlier versions
         values = dump(self)
         for section, keys in unused.items():
-            values[section] = {k: v for k, v in values[section].items() if k not in keys}
+            later = LATER_SETTINGS[section]
+            values[section] = {
+                key: value
+                for key, value in values[section].items()
+                if key not in keys and not (key in later and value == later[key])
+            }
         return values
-
-    @property
-    def _absent(self) -> set[str]:
-        """Keys of the model that say nothing here: which file the encoder starts from is told by
-        its checksum, so that it may be moved. The others are absent as in earlier versions, whose
-        trainings are still valid."""
-        absent = {"encoder_weights"}
-        if not self.model.allow_partial_encoder:
-            absent.add("allow_partial_encoder")
-        if not self.model.separable:
-            absent.add("separable")
-        if self.model.network == "espnetv2" and not self.model.pretrained:
-            absent.add("pretrained")
-        return absent
 
 
 class Settings(Strict):

@@ -8,7 +8,7 @@ from dsrl.config.sections import Model
 from dsrl.models.deeplabv3plus import deeplabv3plus
 from dsrl.models.espnetv2 import espnetv2
 from dsrl.models.heads import SuperResolutionHead
-from dsrl.models.layers import conv_bn_relu, initialise
+from dsrl.models.layers import conv_bn_relu, initialise, initialise_prediction, resize_like
 
 BASE_NETWORKS = {"deeplabv3plus": deeplabv3plus, "espnetv2": espnetv2}
 
@@ -56,6 +56,7 @@ class DSRL(nn.Module):
         super().__init__()
         assert stage in (1, 2, 3), stage
         self.stage = stage
+        self.sisr_residual = settings.sisr_residual
         base = BASE_NETWORKS[settings.network](settings, num_classes)
         self.encoder = base.encoder
         self.sssr_decoder = base.new_decoder()
@@ -67,8 +68,13 @@ class DSRL(nn.Module):
             self.fa_transform = conv_bn_relu(base.channels, base.channels, kernel_size=1)
         # timm has initialised the backbone.
         for name, module in self.named_modules():
-            if isinstance(module, nn.Conv2d) and not name.startswith("encoder.backbone"):
+            is_conv = isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+            if is_conv and not name.startswith("encoder.backbone"):
                 initialise(module)
+        heads = [self.sssr_head] if stage == 1 else [self.sssr_head, self.sisr_head]
+        for head in heads:
+            assert isinstance(head.prediction, nn.Conv2d)
+            initialise_prediction(head.prediction)
 
     def forward(self, images: Tensor) -> DSRLOutput:
         """Normalised images (B, 3, H, W), any H and W -> predictions at 2H x 2W."""
@@ -79,7 +85,17 @@ class DSRL(nn.Module):
         if self.stage == 1 or not self.training:
             return DSRLOutput(logits)
         super_resolution = self.sisr_decoder(*features)
-        image = self.sisr_head(super_resolution, size)
+        image = self._image(super_resolution, images, size)
         if self.stage == 2:
             return DSRLOutput(logits, image)
         return DSRLOutput(logits, image, self.fa_transform(segmentation), super_resolution)
+
+    def super_resolve(self, images: Tensor) -> Tensor:
+        """SISR alone, of stage 2 or 3: normalised images (B, 3, H, W) -> (B, 3, 2H, 2W)."""
+        size = (2 * images.shape[-2], 2 * images.shape[-1])
+        return self._image(self.sisr_decoder(*self.encoder(images)), images, size)
+
+    def _image(self, features: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
+        """SISR's image of `size`, from the features of its decoder."""
+        image: Tensor = self.sisr_head(features, size)
+        return image + resize_like(images, size) if self.sisr_residual else image

@@ -15,7 +15,8 @@ class BaseNetwork:
     Attributes:
         encoder: images (B, 3, H, W) -> tuple of feature maps.
         new_decoder: makes a decoder: these maps -> (B, channels, H/stride, W/stride), rounded up.
-        new_head: makes a head of SSSR: (B, channels, h, w) and a size -> logits of that size.
+        new_head: makes a head of SSSR: (B, channels, h, w) and a size -> logits of that size. Its
+            `prediction` is the convolution that yields the class maps.
         channels: channels of the decoder's output, the last features before the prediction.
         stride: input resolution divided by the resolution of the decoder's output.
     """
@@ -64,12 +65,22 @@ def resize_like(features: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
     return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def initialise(conv: nn.Conv2d) -> None:
+def initialise(conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
     """Kaiming initialisation with the fan out per group.
 
     PyTorch's fan out counts the outputs of all groups, too many by the number of groups. The fan in
-    is counted per group, and equals the true fan out for depth-wise convolutions.
+    is counted per group, and equals the true fan out for depth-wise convolutions. Of a transposed
+    convolution, whose weights lie the other way round, what PyTorch calls fan in is the fan out.
     """
+    fan_in = conv.groups > 1 or conv.transposed
     nn.init.kaiming_normal_(
-        conv.weight, mode="fan_out" if conv.groups == 1 else "fan_in", nonlinearity="relu"
+        conv.weight, mode="fan_in" if fan_in else "fan_out", nonlinearity="relu"
     )
+
+
+def initialise_prediction(conv: nn.Conv2d) -> None:
+    """Small weights, so that training begins at equal probabilities of all classes, and at the mean
+    colour, rather than with confident errors (as in RetinaNet, Lin et al. 2017, Sec. 4.1)."""
+    nn.init.normal_(conv.weight, std=0.01)
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)

@@ -60,7 +60,7 @@ def report_resumption(state: TrainingState, planned: int, epochs: int, folder: P
     step = f", step {state.position.step}" if state.position.step else ""
     distributed.report(f"Resumed after epoch {state.position.epoch}{step}; writing to {folder}")
     if planned != epochs and state.position.epoch < epochs:
-        rate = state.scheduler.get_last_lr()[0]
+        rate = state.scheduler.get_last_lr()[-1]
         distributed.report(
             f"{epochs} epochs instead of {planned}: from here on, the learning rate follows the "
             f"schedule of {epochs} epochs, beginning at {rate:.3g}"

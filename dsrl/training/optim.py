@@ -1,19 +1,35 @@
 """Optimiser and learning rate."""
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from dsrl.config.sections import Training
 
 
-def build_optimizer(network: nn.Module, settings: Training) -> SGD:
-    """SGD over the parameters that are learnt."""
+def build_optimizer(
+    network: nn.Module, settings: Training, trained: nn.Module | None = None
+) -> SGD:
+    """SGD over the parameters that are learnt, in groups of equal learning rate and weight decay.
+
+    Args:
+        trained: the part of the network that `encoder_learning_rate_factor` is for.
+    """
+    slow = set() if trained is None else set(trained.parameters())
+    groups: dict[tuple[float, float], list[Tensor]] = {}
+    for parameter in network.parameters():
+        if parameter.requires_grad:
+            factor = settings.encoder_learning_rate_factor if parameter in slow else 1.0
+            decays = parameter.ndim > 1 or settings.decay_norm_and_bias
+            key = factor * settings.learning_rate, settings.weight_decay if decays else 0.0
+            groups.setdefault(key, []).append(parameter)
     return SGD(
-        (p for p in network.parameters() if p.requires_grad),
+        [
+            {"params": parameters, "lr": rate, "weight_decay": decay}
+            for (rate, decay), parameters in groups.items()
+        ],
         lr=settings.learning_rate,
         momentum=settings.momentum,
-        weight_decay=settings.weight_decay,
     )
 
 

@@ -110,7 +110,9 @@ def check_fits(info: WeightsInfo, model: Model, classes: Sequence[ClassInfo], so
             f"{source}: is for {len(info.classes)} classes ('{info.dataset}'), the data has "
             f"{len(classes)}; to start from its encoder only, choose --init encoder"
         )
-    for key in Model.model_fields.keys() - {*ENCODER_START, "output_stride", *model.unused}:
+    # What has no layers is no architecture.
+    no_layers = {*ENCODER_START, "output_stride", "sisr_residual", *model.unused}
+    for key in Model.model_fields.keys() - no_layers:
         found, wanted = getattr(info.model, key), getattr(model, key)
         if found != wanted:
             raise ValueError(

@@ -9,6 +9,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import LambdaLR
 
 from dsrl.checkpoints.checkpoint import Checkpoint, RunInfo, random_states, restore_random_states
+from dsrl.checkpoints.encoder import backbone_of
 from dsrl.checkpoints.network import compare_layers
 from dsrl.checkpoints.weights import Weights, WeightsInfo
 from dsrl.config.sections import Loss
@@ -76,9 +77,9 @@ class TrainingState:
 
     @property
     def learning_rate(self) -> float:
-        """The learning rate of the last step, of the first parameter group."""
-        factor: float = self.scheduler.lr_lambdas[0](self.steps - 1)
-        return float(self.scheduler.base_lrs[0]) * factor
+        """The learning rate of the last step, of what is not of a trained encoder."""
+        factor: float = self.scheduler.lr_lambdas[-1](self.steps - 1)
+        return float(self.scheduler.base_lrs[-1]) * factor
 
     def add(self, losses: Losses, labelled_pixels: Tensor) -> None:
         """Count the losses of a step. The cross entropy is the mean over the labelled pixels of
@@ -150,6 +151,7 @@ def build_state(
     steps_per_epoch: int,
     position: Position,
     start: Start | None,
+    trained: bool,
     device: torch.device,
 ) -> TrainingState:
     """The state before the first step.
@@ -157,6 +159,7 @@ def build_state(
     Args:
         position: what the loader reads; it becomes that of the state.
         start: a file with initial weights, if there is one.
+        trained: whether the training began with such a file, also if it is resumed without.
 
     Raises:
         ValueError: the initial weights do not fit the network.
@@ -169,7 +172,8 @@ def build_state(
         for module in batch_norms(network):
             module.requires_grad_(False)
     network.to(memory_format=torch.channels_last).to(device)
-    optimizer = build_optimizer(network, recipe.training)
+    backbone = backbone_of(network.encoder) if trained else None
+    optimizer = build_optimizer(network, recipe.training, backbone)
     steps = recipe.training.epochs * steps_per_epoch
     return TrainingState(
         network=network,

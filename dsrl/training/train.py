@@ -17,6 +17,7 @@ from dsrl.data.dataset import TrainingSample
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.transforms import InputTransform, normalise
 from dsrl.evaluation.evaluate import Scores, evaluate
+from dsrl.evaluation.psnr import psnr
 from dsrl.losses import Losses, objective
 from dsrl.system import distributed
 from dsrl.system.faults import explained_faults
@@ -61,7 +62,8 @@ def train(
     epochs, position = recipe.training.epochs, Position()
     loader = training_loader(splits.train, recipe, resources, device, position)
     classes = splits.train.manifest.classes
-    state = build_state(recipe, classes, len(loader), position, start, device)
+    trained = run.checksums.initial is not None
+    state = build_state(recipe, classes, len(loader), position, start, trained, device)
     model = _parallelise(state.network, run, device)
     if plan.checkpoint is not None:
         state.resume(plan.checkpoint)
@@ -151,11 +153,11 @@ def _losses(
         images = normalise(images, transform.mean, transform.std)
         return images.contiguous(memory_format=torch.channels_last)
 
-    inputs, target, labels = (x.to(device, non_blocking=True) for x in batch)
+    inputs, target, labels, inside = (x.to(device, non_blocking=True) for x in batch)
     inputs, target = normalised(inputs), normalised(target)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         output = model(inputs)
-    losses = objective(output, labels.long(), target, recipe.loss)
+    losses = objective(output, labels.long(), target, recipe.loss, inside)
     return losses, (labels != IGNORE_INDEX).sum()
 
 
@@ -166,7 +168,7 @@ def _validate(
     device: torch.device,
     guard: Guard,
 ) -> Row:
-    """Score the network on val, and keep it if it is the best so far."""
+    """Score the network on val, and keep it if it is the best segmentation so far."""
     distributed.share_buffers(state.network)
     scores = evaluate(
         state.network,
@@ -183,7 +185,10 @@ def _validate(
             _summary(scores),
             {name: layer.to("cpu", copy=True) for name, layer in layers.items()},
         )
-    return {f"val_{name}": value for name, value in _summary(scores).items()}
+    row = _summary(scores)
+    if state.network.stage > 1:
+        row |= psnr(state.network, splits.val, transform, device)
+    return {f"val_{name}": value for name, value in row.items()}
 
 
 def _summary(scores: Scores) -> Row:

@@ -91,7 +91,8 @@ def first_layers(
     """The layers with which a training begins."""
     recipe, classes = settings.recipe(stage), read_manifest(data / "train").classes
     start = find_start(recipe, previous, folder)
-    state = build_state(recipe, classes, 1, Position(), start, torch.device("cpu"))
+    trained, device = start is not None, torch.device("cpu")
+    state = build_state(recipe, classes, 1, Position(), start, trained, device)
     return state.network.state_dict()
 
 

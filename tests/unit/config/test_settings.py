@@ -154,6 +154,7 @@ CONCERNS = {
     "model.upsampler": ("transposed", ALL),
     "model.decoder_channels": (64, ALL),
     "model.separable": (True, ALL),
+    "model.sisr_residual": (True, LATER),
     "model.width_scale": (1.0, NONE),  # of ESPNetv2
     "training.init": ("encoder", LATER),
     "training.epochs": (3, ALL),
@@ -163,6 +164,8 @@ CONCERNS = {
     "training.poly_power": (1.0, ALL),
     "training.momentum": (0.5, ALL),
     "training.weight_decay": (0.1, ALL),
+    "training.decay_norm_and_bias": (False, ALL),
+    "training.encoder_learning_rate_factor": (0.1, ALL),
     "training.val_interval": (2, ALL),
     "training.early_stopping": (3, ALL),
     "training.freeze_batch_norm": (True, ALL),
@@ -196,8 +199,11 @@ def test_of_every_setting_it_is_known_which_stages_it_concerns():
     assert CONCERNS.keys() == plain | nested, "add a new one above"
 
 
-def test_trainings_of_versions_without_fa_rows_are_still_the_same():
-    assert "fa_rows" not in part_of({}, 3)["loss"]
+def test_trainings_of_versions_without_a_setting_are_still_the_same():
+    recipe = part_of({}, 3)
+    assert "fa_rows" not in recipe["loss"]
+    assert "decay_norm_and_bias" not in recipe["training"]
+    assert "separable" not in recipe["model"]
 
 
 @pytest.mark.parametrize("name", CONCERNS)

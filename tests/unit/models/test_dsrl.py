@@ -1,7 +1,10 @@
 """The network of each stage: sizes, what is shared, what is pruned, what learns."""
 
+import math
+
 import pytest
 import torch
+import torch.nn.functional as F
 
 from dsrl.config.sections import Loss, Model
 from dsrl.losses import objective
@@ -70,6 +73,28 @@ def test_each_stage_holds_the_one_before(encoder):
     parts = [{name.partition(".")[0] for name in stage} for stage in names]
     assert parts[1] - parts[0] == {"sisr_decoder", "sisr_head"}
     assert parts[2] - parts[1] == {"fa_transform"}
+
+
+@pytest.mark.parametrize("upsampler", [*UPSAMPLERS, "none"])
+@pytest.mark.parametrize("network", ["deeplabv3plus", "espnetv2"])
+def test_training_begins_at_equal_probabilities_and_the_mean_image(network, upsampler):
+    """Of batch norm on the class maps, as ESPNetv2's upsamplers have, the logits are of order 1."""
+    torch.manual_seed(0)
+    settings = Model(network=network, encoder=ENCODERS[1], upsampler=upsampler)
+    output = DSRL(settings, 19, 2)(torch.randn(4, 3, 64, 96))
+    labels = torch.randint(19, (4, 128, 192))
+    assert F.cross_entropy(output.logits, labels).item() == pytest.approx(math.log(19), rel=0.1)
+    assert output.image.square().mean() < 0.2
+
+
+def test_a_residual_branch_begins_at_the_enlarged_input():
+    network = build(2, sisr_residual=True)
+    images = torch.randn(2, 3, 33, 48)
+    twice = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
+    assert (network(images).image - twice).square().mean() < 0.2
+    torch.nn.init.zeros_(network.sisr_head.conv.weight)
+    assert torch.equal(network(images).image, twice)
+    assert torch.equal(network.super_resolve(images), twice)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)

@@ -55,6 +55,33 @@ def test_a_parameter_group_keeps_its_own_rate():
     assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.055, 0.55])
 
 
+def test_norms_and_biases_decay_unless_told_otherwise():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.PReLU(4))
+    settings = Training(weight_decay=0.5)
+    assert [g["weight_decay"] for g in build_optimizer(network, settings).param_groups] == [0.5]
+    settings = Training(weight_decay=0.5, decay_norm_and_bias=False, momentum=0.0)
+    optimizer = build_optimizer(network, settings)
+    before = [p.detach().clone() for p in network.parameters()]
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    decayed = {
+        name
+        for (name, p), old in zip(network.named_parameters(), before, strict=True)
+        if not torch.equal(p, old)
+    }
+    assert decayed == {"0.weight"}
+
+
+def test_a_trained_encoder_has_a_learning_rate_of_its_own():
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Conv2d(4, 2, 1))
+    settings = Training(learning_rate=0.2, encoder_learning_rate_factor=0.1)
+    assert [g["lr"] for g in build_optimizer(network, settings).param_groups] == [0.2]
+    slow, fast = build_optimizer(network, settings, network[0]).param_groups
+    assert (slow["lr"], slow["params"]) == (pytest.approx(0.02), list(network[0].parameters()))
+    assert (fast["lr"], fast["params"]) == (0.2, list(network[1].parameters()))
+
+
 def test_what_is_frozen_is_not_optimised():
     network = nn.Linear(2, 2)
     network.bias.requires_grad_(False)
