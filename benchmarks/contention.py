@@ -1,123 +1,143 @@
-"""A training beside another job: the throughput of two threads when one core is shared.
+"""A training on two cores beside another job: what is left of its throughput.
 
-    python benchmarks/contention.py [--rounds 5] [--seconds 4]
+    python benchmarks/contention.py [--rounds 3] [--seconds 3]
+
+Needs Linux, and two cores that nothing else uses.
 """
 
 import argparse
 import os
 import signal
-import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from itertools import product
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import torch
-from measure import machine, row
+from measure import Times, machine, ratio, row
+from training_step import ours
 
-WARM_UP = 1  # seconds of a slot that are left out
-BUSY = [sys.executable, "-c", "while True: pass"]
-VARIANTS = {
-    "as PyTorch comes": {"GOMP_SPINCOUNT": "300000"},
-    "passive": {"OMP_WAIT_POLICY": "PASSIVE"},
-    "100": {"GOMP_SPINCOUNT": "100"},
-    "1000": {"GOMP_SPINCOUNT": "1000"},
-    "10000": {"GOMP_SPINCOUNT": "10000"},
+from dsrl.config.settings import read_settings
+from dsrl.system.openmp import SPIN_COUNT, share_cores
+
+SIZE, BATCH, CLASSES = (96, 128), 8, 12
+ENCODERS = ("mobilenetv3_small_100", "resnet18")
+PEER, OURS = "300000, GNU's default", f"{SPIN_COUNT}, as `dsrl` sets it"
+VARIANTS = {  # turns that a waiting thread spins, at most
+    PEER: {"GOMP_SPINCOUNT": "300000"},
+    OURS: {},
+    "0, OMP_WAIT_POLICY=PASSIVE": {"GOMP_SPINCOUNT": "0"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
+OTHER_JOB = [sys.executable, "-c", "while True: pass"]
+WARM_UP = 1  # seconds that are left out: the kernel puts threads to cores
+STEPS = 4  # at least, however slow they are
 
 
-def train() -> None:
-    """Train for ever; print the time after each step."""
-    from training_step import ours
-
-    from dsrl.config.settings import read_settings
-
-    changes = {"input_size": [96, 128], "encoder": "mobilenetv3_small_100", "decoder_channels": 64}
-    step = ours(read_settings(changes), 1, 12, 8, torch.device("cpu"))
+def train(encoder: str) -> None:
+    """Train until killed; prints the time after each step."""
+    settings = read_settings({"input_size": SIZE, "encoder": encoder, "decoder_channels": 64})
+    step = ours(settings, 1, CLASSES, BATCH, torch.device("cpu"))
     while True:
         step()
         print(time.perf_counter(), flush=True)
 
 
-class Paused:
-    """A process that runs only within `running`."""
+class Job:
+    """A process that stands still but within `running`; killed at the end."""
 
     def __init__(self, command: list[str], **environment: str):
         self.process = subprocess.Popen(
             command,
             stdout=subprocess.PIPE,
             env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
+            text=True,
         )
         self.process.send_signal(signal.SIGSTOP)
 
+    def __enter__(self) -> "Job":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
     @contextmanager
     def running(self) -> Iterator[None]:
+        """Let it run."""
         self.process.send_signal(signal.SIGCONT)
         try:
             yield
         finally:
             self.process.send_signal(signal.SIGSTOP)
 
-    def wait(self) -> None:
-        """Let it take its first steps."""
+    def step_seconds(self, seconds: float) -> float:
+        """Seconds of a training step, by those of about `seconds`."""
         assert self.process.stdout is not None
-        os.set_blocking(self.process.stdout.fileno(), True)
+        begin, times = time.perf_counter() + WARM_UP, []
         with self.running():
-            for _ in range(3):
-                self.process.stdout.readline()
-        os.set_blocking(self.process.stdout.fileno(), False)
-
-    def read(self) -> list[float]:
-        """The times that it has printed since the last call."""
-        assert self.process.stdout is not None
-        with suppress(BlockingIOError):
-            return [float(x) for x in os.read(self.process.stdout.fileno(), 1 << 16).split()]
-        return []
+            while len(times) <= STEPS or times[-1] < begin + seconds:
+                now = float(self.process.stdout.readline())
+                if now > begin:
+                    times.append(now)
+        return (times[-1] - times[0]) / (len(times) - 1)
 
 
-def slot(training: Paused, busy: Paused | None, seconds: float) -> float:
-    """Steps per second."""
-    training.read()
-    with training.running():
-        if busy is None:
-            time.sleep(seconds)
-        else:
-            with busy.running():
-                time.sleep(seconds)
-    times = training.read()
-    times = [t for t in times if t > times[0] + WARM_UP]
-    return (len(times) - 1) / (times[-1] - times[0]) if len(times) > 1 else 0.0
+def measure(encoder: str, rounds: int, seconds: float) -> dict[tuple[str, bool], Times]:
+    """Times of a step for each variant, alone (False) and beside the other job (True)."""
+    found: dict[tuple[str, bool], list[float]] = {}
+    with ExitStack() as stack:
+        other = stack.enter_context(Job(OTHER_JOB))
+        command, trainings = [sys.executable, __file__, "--train", encoder], {}
+        for name, environment in VARIANTS.items():
+            trainings[name] = stack.enter_context(Job(command, **environment))
+            trainings[name].step_seconds(0)
+        for _ in range(rounds):
+            for beside in (False, True):
+                for name, training in trainings.items():
+                    with other.running() if beside else nullcontext():
+                        time_of_step = training.step_seconds(seconds)
+                    found.setdefault((name, beside), []).append(time_of_step)
+    return {key: Times(values) for key, values in found.items()}
 
 
 def main() -> None:
+    """Print the section, or train."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4)
-    parser.add_argument("--train", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--train", metavar="ENCODER", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
-        return train()
-    busy = Paused(BUSY)
-    trainings = {}
-    for name, environment in VARIANTS.items():
-        trainings[name] = Paused([sys.executable, __file__, "--train"], **environment)
-        trainings[name].wait()
-    print("ready", file=sys.stderr, flush=True)
-    if os.environ.get("GATE"):
-        input()
-    found = {}
-    for _ in range(arguments.rounds):
-        for beside, name in product((None, busy), VARIANTS):
-            found.setdefault((name, beside is not None), []).append(
-                slot(trainings[name], beside, arguments.seconds)
-            )
-    for (name, beside), speeds in found.items():
-        print(f"{name:20s} {'beside' if beside else 'alone':8s}", *(f"{s:.2f}" for s in speeds), f"median {statistics.median(speeds):.2f}")
-    for paused in (busy, *trainings.values()):
-        paused.process.kill()
+        train(arguments.train)
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:2])
+    share_cores()
+    torch.set_num_threads(2)
+    print("## A training beside another job\n")
+    print(
+        f"Training steps of stage 1, {SIZE[0]}x{SIZE[1]}, batch {BATCH}, with two threads on two "
+        "cores, alone and beside a process that computes with one thread; by how long OpenMP "
+        "threads that wait for each other spin before they sleep. ms per step: median (range) of "
+        f"{arguments.rounds} rounds, interleaved. *Throughput* is beside the other job / alone "
+        f"with GNU's default. {machine(torch.device('cpu'))}.\n\n"
+        "The bounds: where the second thread gets half of a core, as is fair, a step whose work is "
+        "divided evenly beforehand reaches 0.5; three threads that the kernel moves about evenly, "
+        "0.67; one thread, which keeps a core to itself, its own speed alone. More than the last "
+        "row needs fewer threads while the other job runs, and results that depend on it.\n"
+    )
+    print(
+        row("encoder", "spin count", "alone", "beside", "alone / default", "throughput", "target")
+    )
+    print("|---|---|---:|---:|---:|---:|---:|")
+    for encoder in ENCODERS:
+        times = measure(encoder, arguments.rounds, arguments.seconds)
+        default = times[PEER, False]
+        for name in VARIANTS:
+            alone, beside = times[name, False], times[name, True]
+            target = ">= 0.6" if name == OURS else ""
+            cells = (ratio(alone, default), ratio(default, beside), target)
+            print(row(encoder, name, alone, beside, *cells), flush=True)
 
 
 if __name__ == "__main__":
