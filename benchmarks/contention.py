@@ -121,10 +121,11 @@ def main() -> None:
         "threads that wait for each other spin before they sleep. ms per step: median (range) of "
         f"{arguments.rounds} rounds, interleaved. *Throughput* is beside the other job / alone "
         f"with GNU's default. {machine(torch.device('cpu'))}.\n\n"
-        "The bounds: where the second thread gets half of a core, as is fair, a step whose work is "
-        "divided evenly beforehand reaches 0.5; three threads that the kernel moves about evenly, "
-        "0.67; one thread, which keeps a core to itself, its own speed alone. More than the last "
-        "row needs fewer threads while the other job runs, and results that depend on it.\n"
+        "The bounds: a second thread that shares its core fairly has half of it, so that a step "
+        "whose work is divided beforehand keeps 0.5; if the kernel moves the three threads about "
+        "evenly, 0.67; one thread, with a core of its own, keeps its speed alone (the last row). "
+        "`dsrl` does not change the number of threads while it runs: the last bits of a training "
+        "would depend on the load, and a resumed one would not end as an uninterrupted one.\n"
     )
     print(
         row("encoder", "spin count", "alone", "beside", "alone / default", "throughput", "target")

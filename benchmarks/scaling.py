@@ -48,7 +48,7 @@ SMALL = {
     "batch_size": 8,
     "learning_rate": 0.01,
     "val_interval": EPOCHS,
-    "scale": [1, 2],  # leaves no pixel without label, so that all processes have equally many
+    "scale": [1, 2],  # smaller, there would be pixels without label
     "freeze_batch_norm": True,
     "device": "cpu",
     "num_workers": 1,
