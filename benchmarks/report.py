@@ -19,7 +19,7 @@ from measure import machine
 from dsrl.system.files import atomic_file
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("training_step", "feature_affinity")
+SCRIPTS = ("training_step", "feature_affinity", "contention", "scaling")
 PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "onnxruntime")
 
 

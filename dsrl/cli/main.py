@@ -17,11 +17,13 @@ from dsrl.cli import data, evaluation, gpus, inference, training, weights
 from dsrl.cli.options import Parser, UsageError
 from dsrl.system.files import check_output, keep_inputs
 from dsrl.system.gpus import keep_claim
+from dsrl.system.openmp import share_cores
 from dsrl.system.signals import Stopped
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command line and exit."""
+    share_cores()
     parser = build_parser()
     arguments = parser.parse_args(argv)
     keep_claim()
