@@ -55,12 +55,10 @@ class ConfusionMatrix:
         if not (_within(target, first, end) and _within(prediction, 0, classes)):
             self._check(prediction, target)
             prediction = prediction.masked_fill(target == ignored, 0)
-        shape = len(target), end - first, classes
-        counts = torch.zeros(shape, dtype=torch.int64, device=target.device)
-        for matrix, rows, columns in zip(
-            counts, target.flatten(1), prediction.flatten(1), strict=True
-        ):
-            _count_pairs(matrix, rows, columns, first)
+        shape = end - first, classes
+        counts = torch.zeros((len(target), *shape), dtype=torch.int64, device=target.device)
+        for image, pair in enumerate(zip(target.flatten(1), prediction.flatten(1), strict=True)):
+            counts[image] = _count_pairs(*pair, first, shape)
         counts[:, ignored - first] = 0
         matrices = counts[:, -first : classes - first]
         if counts.sum() != matrices.sum():
@@ -125,22 +123,27 @@ class ConfusionMatrix:
 
 def _within(values: Tensor, start: int, end: int) -> bool:
     """Whether all values are in start..end-1."""
-    return not values.numel() or start <= int(values.min()) <= int(values.max()) < end
+    if not values.numel():
+        return True
+    low, high = map(int, values.aminmax())
+    return start <= low and high < end
 
 
-def _count_pairs(matrix: Tensor, rows: Tensor, columns: Tensor, first: int) -> None:
-    """Add to `matrix` (R, C) how often each row, counted from `first`, and column come together.
+def _count_pairs(rows: Tensor, columns: Tensor, first: int, shape: tuple[int, int]) -> Tensor:
+    """How often each pair of a row and a column occurs: int64 `shape`.
 
     Neighbours mostly raise the same count, and each would wait for the one before to be stored. So
     they take turns with LANES matrices.
 
     Args:
-        rows, columns: flat, of any integer dtype, and in range.
+        rows, columns: flat, of any integer dtype; rows from `first` on, columns from 0 on.
     """
-    bins, width = LANES * matrix.numel(), matrix.shape[1]
-    dtype = torch.int16 if bins < 2**15 else torch.int32  # the smaller, the faster
-    lanes = torch.arange(CHUNK, device=matrix.device) % LANES * matrix.numel() - first * width
-    lanes = lanes.to(dtype)
+    size, width = shape[0] * shape[1], shape[1]
+    dtype = torch.int16 if LANES * size < 2**15 else torch.int32  # the smaller, the faster
+    starts = torch.arange(LANES, dtype=dtype, device=rows.device) * size - first * width
+    lanes = starts.repeat(CHUNK // LANES)
+    counts = torch.zeros(LANES * size, dtype=torch.int64, device=rows.device)
     for row, column in zip(rows.split(CHUNK), columns.split(CHUNK), strict=True):
         index = torch.add(lanes[: len(row)], row.to(dtype), alpha=width).add_(column.to(dtype))
-        matrix += torch.bincount(index, minlength=bins).view(LANES, *matrix.shape).sum(0)
+        counts += torch.bincount(index, minlength=len(counts))
+    return counts.view(LANES, *shape).sum(0)
