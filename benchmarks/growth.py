@@ -6,7 +6,6 @@ python benchmarks/growth.py [--rounds 3]
 import argparse
 import multiprocessing
 import shutil
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,21 +13,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from measure import row
+import torch.nn.functional as F
+from measure import machine, peak_resident, row
 from PIL import Image
 from torch import nn
 
+from dsrl.checkpoints import checkpoint as checkpoints
 from dsrl.checkpoints import purge
-from dsrl.checkpoints.checkpoint import (
-    Checkpoint,
-    CheckpointFolder,
-    Checksums,
-    RunInfo,
-    Source,
-    load_checkpoint,
-    random_states,
-)
-from dsrl.config.sections import Resources
 from dsrl.config.settings import read_settings
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.description import load_description
@@ -45,114 +36,86 @@ from dsrl.training.history import write_history
 from dsrl.training.loader import training_loader
 from dsrl.training.state import Position
 
+SIZE, CPU = (32, 64), torch.device("cpu")
+IMAGES, PIXELS = (200, 400, 800, 1600), (2**13, 2**15, 2**17, 2**19)
+CLASSES, EPOCHS, KEPT = (16, 32, 64, 128, 255), (100, 200, 400, 800), (50, 100, 200, 400)
+NETWORK = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
+SETTINGS = read_settings({**NETWORK, "input_size": SIZE, "batch_size": 4, "num_workers": 0})
+RECIPE, RESOURCES = SETTINGS.recipe(1), SETTINGS.resources
 Call = Callable[[], object]
-SIZE = 32, 64
-KINDS = "leftImg8bit", "gtFine_labelIds"
-CPU = torch.device("cpu")
-SETTINGS = read_settings(
-    {
-        "input_size": list(SIZE),
-        "encoder": "mobilenetv3_small_050",
-        "decoder_channels": 16,
-        "batch_size": 4,
-        "num_workers": 0,
-    }
-)
-LOSSES = ("total", "cross_entropy", "mean_squared_error", "feature_affinity")
-SCORES = ("pixel_accuracy", "mean_iou", "mean_iou_per_image", "cross_entropy")
+NOTHING = 2**19  # bytes; what takes less memory may grow as it likes
 
 
 def raw(images: int, folder: Path) -> Path:
-    """A data set with a drawn street in val, that many times."""
+    """A data set with that many times the same street in val."""
     place = folder / f"raw{images}"
-    if not place.exists():
-        for kind, pixels in zip(KINDS, draw_street(*SIZE, np.random.default_rng(0)), strict=True):
-            city = place / kind.split("_")[0] / "val" / "a"
-            city.mkdir(parents=True)
-            Image.fromarray(pixels).save(folder / "one.png")
-            for number in range(images):
-                shutil.copy(folder / "one.png", city / f"a_{number:06}_000000_{kind}.png")
+    kinds = ("leftImg8bit", "gtFine_labelIds") if not place.exists() else ()
+    for kind, pixels in zip(kinds, draw_street(*SIZE, np.random.default_rng(0)), strict=False):
+        city = place / kind.split("_")[0] / "val" / "a"
+        city.mkdir(parents=True)
+        Image.fromarray(pixels).save(folder / "one.png")
+        for number in range(images):
+            shutil.copy(folder / "one.png", city / f"a_{number:06}_000000_{kind}.png")
     return place
 
 
-def prepared(images: int, folder: Path) -> Path:
-    """The same, prepared."""
+def prepare(images: int, folder: Path) -> Path:
+    """Prepare it; returns the folder of the data set."""
+    place, description = folder / f"prepared{images}", load_description("demo")
+    preprocess(description, raw(images, folder), "val", SIZE, place / "val", jobs=1)
+    return place
+
+
+def opened(images: int, folder: Path) -> PreparedSplit:
+    """The prepared split, which is made once."""
     place = folder / f"prepared{images}"
-    if not place.exists():
-        preprocess(load_description("demo"), raw(images, folder), "val", SIZE, place / "val", 1)
-    return place
-
-
-def preprocessing(images: int, folder: Path) -> Call:
-    source, output = raw(images, folder), folder / "again" / "val"
-    return lambda: preprocess(load_description("demo"), source, "val", SIZE, output, 1)
-
-
-def opening(images: int, folder: Path) -> Call:
-    place = prepared(images, folder)
-    return lambda: PreparedSplit(place, "val")
-
-
-def epoch(images: int, folder: Path) -> Call:
-    split = PreparedSplit(prepared(images, folder), "val")
-    loader = training_loader(split, SETTINGS.recipe(1), SETTINGS.resources, CPU, Position())
-    return lambda: sum(len(batch.labels) for batch in loader)
+    return PreparedSplit(place if place.exists() else prepare(images, folder), "val")
 
 
 class Guess(nn.Module):
-    """Logits for 19 classes at twice the size, at next to no cost."""
+    """Logits of 19 classes at twice the size, at next to no cost."""
 
     def forward(self, images: torch.Tensor) -> DSRLOutput:
-        logits = images[:, torch.arange(19) % 3]
-        return DSRLOutput(nn.functional.interpolate(logits, scale_factor=2))
+        return DSRLOutput(F.interpolate(images[:, torch.arange(19) % 3], scale_factor=2))
+
+
+def batches(images: int, folder: Path) -> Call:
+    loader = training_loader(opened(images, folder), RECIPE, RESOURCES, CPU, Position())
+    return lambda: sum(len(batch.labels) for batch in loader)
 
 
 def evaluation(images: int, folder: Path) -> Call:
-    split = PreparedSplit(prepared(images, folder), "val")
+    split = opened(images, folder)
     transform = InputTransform.from_manifest(split.manifest, SIZE)
     return lambda: evaluate(Guess(), split, transform, CPU, native=True)
 
 
-def step(pixels: int, _: Path) -> Call:
-    height = round((pixels / 2) ** 0.5)
-    network = DSRL(SETTINGS.model, 19, 2)
-    images, target = (
-        torch.randn(2, 3, height, 2 * height),
-        torch.randn(2, 3, 2 * height, 4 * height),
-    )
-    labels = torch.randint(19, (2, 2 * height, 4 * height))
+def step(pixels: int, folder: Path) -> Call:
+    network, height = DSRL(SETTINGS.model, 19, 2), round((pixels / 2) ** 0.5)
+    images, target = (torch.randn(2, 3, n * height, 2 * n * height) for n in (1, 2))
+    labels = torch.randint(19, target[:, 0].shape)
     return lambda: objective(network(images), labels, target, SETTINGS.loss).total.backward()
 
 
-def counting(pixels: int, _: Path, classes: int = 19) -> Call:
+def counting(pixels: int, classes: int) -> Call:
     prediction, target = torch.randint(classes, (2, 4, pixels // 128, 128), dtype=torch.uint8)
-    confusion = ConfusionMatrix(classes)
-    return lambda: [confusion.update(p[None], t[None]) for p, t in zip(prediction, target)]  # noqa: B905
+    return lambda: ConfusionMatrix(classes).update(prediction, target)
 
 
-def cross_entropy(classes: int, _: Path) -> Call:
+def cross_entropy(classes: int, folder: Path) -> Call:
     logits = torch.randn(2, classes, 128, 256, requires_grad=True)
     labels = torch.randint(classes, (2, 128, 256))
     return lambda: mean_cross_entropy(logits, labels).backward()
 
 
 def history(epochs: int) -> list[dict[str, float]]:
-    names = (*LOSSES, *(f"val_{name}" for name in SCORES), "learning_rate", "images_per_second")
-    rng = np.random.default_rng(0)
-    return [
-        {"epoch": n + 1, **dict(zip(names, rng.random(len(names)).tolist(), strict=True))}
-        for n in range(epochs)
-    ]
+    values = np.random.default_rng(0).random((epochs, 10)).tolist()
+    return [{"epoch": n, **{f"loss{i}": x for i, x in enumerate(v)}} for n, v in enumerate(values)]
 
 
 def writing(epochs: int, folder: Path) -> Call:
     rows = history(epochs)
     return lambda: write_history(folder / "history.csv", rows)
-
-
-def all_writing(epochs: int, folder: Path) -> Call:
-    rows = history(epochs)
-    return lambda: [write_history(folder / "history.csv", rows[: n + 1]) for n in range(epochs)]
 
 
 def reading(epochs: int, folder: Path) -> Call:
@@ -161,117 +124,103 @@ def reading(epochs: int, folder: Path) -> Call:
     return lambda: read_csv(path, ["epoch"], "a history")
 
 
-def checkpoint(number: int, epochs: int = 0) -> Checkpoint:
-    run = RunInfo(
-        recipe=SETTINGS.recipe(1),
-        resources=Resources(),
-        checksums=Checksums(train={}, val={}, initial=None),
-        data=Source(folder="data", dataset="demo", classes=(), mean=(0, 0, 0), std=(1, 1, 1)),
+def checkpoint(epoch: int, epochs: int = 0) -> checkpoints.Checkpoint:
+    """Without a network, but with that much history."""
+    run = checkpoints.RunInfo(
+        recipe=RECIPE,
+        resources=RESOURCES,
+        checksums=checkpoints.Checksums(train={}, val={}, initial=None),
+        data=checkpoints.Source(folder="", dataset="", classes=(), mean=(0, 0, 0), std=(1, 1, 1)),
     )
-    sums = torch.zeros(2, 4)
-    progress = {"epoch": number, "step": 0, "sums": sums, "best": None, "history": history(epochs)}
-    return Checkpoint(run, progress, {"weight": torch.zeros(8)}, {}, random_states())
+    progress = {"epoch": epoch, "step": 0, "sums": 0, "best": None, "history": history(epochs)}
+    return checkpoints.Checkpoint(run, progress, {}, {}, checkpoints.random_states())
 
 
 def resuming(epochs: int, folder: Path) -> Call:
-    """Write and read a checkpoint with that much history."""
-    files = CheckpointFolder(folder / "one")
-    content = checkpoint(1, epochs)
-
-    def call() -> None:
-        files.save(content)
-        assert files.latest
-        load_checkpoint(files.latest)
-
-    return call
+    files, content = checkpoints.CheckpointFolder(folder / "one"), checkpoint(1, epochs)
+    return lambda: (files.save(content), checkpoints.load_checkpoint(files.files()[0]))
 
 
-def kept(checkpoints: int, folder: Path) -> CheckpointFolder:
-    """A folder of as many checkpoints."""
-    files = CheckpointFolder(folder / "results" / "stage1" / "checkpoints", checkpoints)
+def kept(number: int, folder: Path) -> checkpoints.CheckpointFolder:
+    """A folder of that many checkpoints."""
     shutil.rmtree(folder / "results", ignore_errors=True)
+    files = checkpoints.CheckpointFolder(folder / "results/stage1/checkpoints", number)
     files.save(checkpoint(1))
-    (first,) = files.files()
-    for number in range(2, checkpoints + 1):
-        shutil.copy(first, first.with_name(f"epoch{number}.checkpoint"))
+    for epoch in range(2, number + 1):
+        shutil.copy(files.folder / "epoch1.checkpoint", files.folder / f"epoch{epoch}.checkpoint")
     return files
 
 
-def saving(checkpoints: int, folder: Path) -> Call:
-    files, content = kept(checkpoints, folder), checkpoint(checkpoints + 1)
+def saving(number: int, folder: Path) -> Call:
+    files, content = kept(number, folder), checkpoint(number + 1)
     return lambda: files.save(content)
 
 
-def purging(checkpoints: int, folder: Path) -> Call:
-    place = kept(checkpoints, folder).folder.parents[1]
+def purging(number: int, folder: Path) -> Call:
+    place = kept(number, folder).folder.parents[1]
     return lambda: purge.remove(place, purge.find(place))
 
 
-IMAGES, PIXELS = [200, 400, 800, 1600], [2**n for n in (13, 15, 17, 19)]
-CLASSES, EPOCHS, KEPT = [16, 32, 64, 128, 255], [100, 200, 400, 800], [50, 100, 200, 400]
-TASKS = {
-    "images: preprocessing": (preprocessing, IMAGES),
-    "images: opening a prepared split": (opening, IMAGES),
-    "images: batches of an epoch": (epoch, IMAGES),
-    "images: evaluation, without the network": (evaluation, IMAGES),
+# A task makes all that it needs for a size in a folder, and returns what is measured.
+TASKS: dict[str, tuple[Callable[[int, Path], Call], tuple[int, ...]]] = {
+    "images: preprocessing": (lambda n, folder: lambda: prepare(n, folder), IMAGES),
+    "images: opening a prepared split": (lambda n, folder: lambda: opened(n, folder), IMAGES),
+    "images: batches of an epoch": (batches, IMAGES),
+    "images: evaluation without a network": (evaluation, IMAGES),
     "pixels: training step, stage 2": (step, PIXELS),
-    "pixels: confusion matrix": (counting, PIXELS),
-    "classes: confusion matrix": (lambda n, folder: counting(2**17, folder, n), CLASSES),
-    "classes: cross entropy": (cross_entropy, CLASSES),
-    "epochs: writing the history once": (writing, EPOCHS),
-    "epochs: ALL": (all_writing, EPOCHS),
-    "epochs: reading the history": (reading, EPOCHS),
-    "epochs: writing and reading a checkpoint": (resuming, EPOCHS),
+    "pixels: confusion matrix": (lambda n, _: counting(n, 19), PIXELS),
+    "classes: confusion matrix": (lambda n, _: counting(2**17, n), CLASSES),
+    "classes: cross entropy, with its gradient": (cross_entropy, CLASSES),
+    "epochs so far: writing the history": (writing, EPOCHS),
+    "epochs so far: reading the history": (reading, EPOCHS),
+    "epochs so far: writing and reading a checkpoint": (resuming, EPOCHS),
     "checkpoints kept: writing another": (saving, KEPT),
     "checkpoints kept: purging them": (purging, KEPT),
 }
 
 
 def measured(name: str, size: int, folder: Path) -> tuple[float, int]:
-    """Seconds, and bytes of memory beside what was there before: in a process of its own."""
+    """Seconds of a task, and bytes of memory beside what it found, in this process."""
     torch.set_num_threads(1)
     task, sizes = TASKS[name]
-    task(sizes[0], folder)()  # what is loaded with the first call
+    task(sizes[0], folder)()  # what only the first call loads
     call = task(size, folder)
-    Path("/proc/self/clear_refs").write_text("5")  # brings the high-water mark to the present
-    before, started = peak(), time.perf_counter()
+    before, started = peak_resident(reset=True), time.perf_counter()
     call()
-    return time.perf_counter() - started, peak() - before
+    return time.perf_counter() - started, peak_resident() - before
 
 
-def peak() -> int:
-    """Bytes of resident memory at the high-water mark; of Linux."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+def grown(sizes: tuple[int, ...], values: list[float], unit: float, least: float) -> list[str]:
+    """The values, and the exponent of a fit to their logarithms."""
+    exponent = np.polyfit(np.log(sizes), np.log(np.maximum(values, least)), 1)[0]
+    return [", ".join(f"{value / unit:.3g}" for value in values), f"{exponent:.2f}"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
-    fork = multiprocessing.get_context("fork")
-    with tempfile.TemporaryDirectory() as place, fork.Pool(1, maxtasksperchild=1) as pool:
+    rounds = range(parser.parse_args().rounds)
+    print(
+        "## Growth\n\nTime and memory against sizes; nothing may grow faster than linearly, which "
+        "is an exponent of 1 (feature affinity has a section of its own). Each value is the median "
+        f"of {len(rounds)} processes with one thread; the exponent is that of a fit to the "
+        "logarithms. Memory is the peak beside what was there before, with the pages of mapped "
+        f"files; less than {NOTHING / 2**20} MiB count as that. {machine(CPU)}.\n\n"
+        "| | sizes | ms | exponent | MiB | exponent | target |\n|---|---|---|---:|---|---:|---:|"
+    )
+    # A process for each call, as memory that was once freed may be used again.
+    pools = multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1)
+    with tempfile.TemporaryDirectory() as folder, pools as pool:
         for name, (_, sizes) in TASKS.items():
-            found = [
-                [pool.apply(measured, (name, size, Path(place))) for size in sizes]
-                for _ in range(rounds)
-            ]
-            seconds, memory = (
-                [statistics.median(column) for column in zip(*values, strict=True)]
-                for values in zip(*((zip(*one, strict=True)) for one in found), strict=True)
+            found = [[pool.apply(measured, (name, n, Path(folder))) for n in sizes] for _ in rounds]
+            seconds, memory = np.median(found, 0).T.tolist()
+            times, sizes_of_memory = (
+                grown(sizes, seconds, 1e-3, 0),
+                grown(sizes, memory, 2**20, NOTHING),
             )
-            cells = (
-                f"{min(sizes)}-{max(sizes)}",
-                *grown(sizes, seconds, 1e-3),
-                *grown(sizes, memory, 2**20),
+            print(
+                row(name, ", ".join(map(str, sizes)), *times, *sizes_of_memory, "<= 1"), flush=True
             )
-            print(row(name, *cells), flush=True)
-
-
-def grown(sizes: list[int], values: list[float], unit: float) -> tuple[str, str]:
-    """The first and the last value, and the exponent of the fit in logarithms."""
-    exponent = np.polyfit(np.log(sizes), np.log(np.maximum(values, unit / 8)), 1)[0]
-    return ", ".join(f"{v / unit:.3g}" for v in values), f"{exponent:.2f}"
 
 
 if __name__ == "__main__":
