@@ -4,6 +4,7 @@ python benchmarks/growth.py [--rounds 3]
 """
 
 import argparse
+import ctypes
 import multiprocessing
 import shutil
 import tempfile
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from measure import machine, peak_resident, row
 from PIL import Image
 from torch import nn
@@ -46,37 +46,32 @@ Call = Callable[[], object]
 NOTHING = 2**19  # bytes; what takes less memory may grow as it likes
 
 
-def raw(images: int, folder: Path) -> Path:
-    """A data set with that many times the same street in val."""
-    place = folder / f"raw{images}"
-    kinds = ("leftImg8bit", "gtFine_labelIds") if not place.exists() else ()
-    for kind, pixels in zip(kinds, draw_street(*SIZE, np.random.default_rng(0)), strict=False):
-        city = place / kind.split("_")[0] / "val" / "a"
-        city.mkdir(parents=True)
-        Image.fromarray(pixels).save(folder / "one.png")
-        for number in range(images):
-            shutil.copy(folder / "one.png", city / f"a_{number:06}_000000_{kind}.png")
-    return place
-
-
 def prepare(images: int, folder: Path) -> Path:
-    """Prepare it; returns the folder of the data set."""
-    place, description = folder / f"prepared{images}", load_description("demo")
-    preprocess(description, raw(images, folder), "val", SIZE, place / "val", jobs=1)
+    """Prepare that many times the same street as val; returns the folder of the data set."""
+    raw, place = folder / f"raw{images}", folder / f"prepared{images}"
+    if not raw.exists():
+        street = draw_street(*SIZE, np.random.default_rng(0))
+        for kind, pixels in zip(("leftImg8bit", "gtFine_labelIds"), street, strict=True):
+            city = raw / kind.split("_")[0] / "val" / "a"
+            city.mkdir(parents=True)
+            Image.fromarray(pixels).save(folder / "one.png")
+            for number in range(images):
+                shutil.copy(folder / "one.png", city / f"a_{number:06}_000000_{kind}.png")
+    preprocess(load_description("demo"), raw, "val", SIZE, place / "val", jobs=1)
     return place
 
 
 def opened(images: int, folder: Path) -> PreparedSplit:
-    """The prepared split, which is made once."""
-    place = folder / f"prepared{images}"
-    return PreparedSplit(place if place.exists() else prepare(images, folder), "val")
+    return PreparedSplit(folder / f"prepared{images}", "val")
 
 
 class Guess(nn.Module):
     """Logits of 19 classes at twice the size, at next to no cost."""
 
     def forward(self, images: torch.Tensor) -> DSRLOutput:
-        return DSRLOutput(F.interpolate(images[:, torch.arange(19) % 3], scale_factor=2))
+        return DSRLOutput(
+            nn.functional.interpolate(images[:, torch.arange(19) % 3], scale_factor=2)
+        )
 
 
 def batches(images: int, folder: Path) -> Call:
@@ -103,35 +98,25 @@ def counting(pixels: int, classes: int) -> Call:
 
 
 def cross_entropy(classes: int, folder: Path) -> Call:
-    logits = torch.randn(2, classes, 128, 256, requires_grad=True)
-    labels = torch.randint(classes, (2, 128, 256))
+    logits, labels = torch.randn(2, classes, 128, 256), torch.randint(classes, (2, 128, 256))
+    logits = logits.to(memory_format=torch.channels_last).requires_grad_()
     return lambda: mean_cross_entropy(logits, labels).backward()
 
 
 def history(epochs: int) -> list[dict[str, float]]:
-    values = np.random.default_rng(0).random((epochs, 10)).tolist()
-    return [{"epoch": n, **{f"loss{i}": x for i, x in enumerate(v)}} for n, v in enumerate(values)]
+    return [{"epoch": n, **{f"loss{k}": 1 / (n + k + 1) for k in range(10)}} for n in range(epochs)]
 
 
-def writing(epochs: int, folder: Path) -> Call:
-    rows = history(epochs)
-    return lambda: write_history(folder / "history.csv", rows)
-
-
-def reading(epochs: int, folder: Path) -> Call:
-    path = folder / f"history{epochs}.csv"
-    write_history(path, history(epochs))
-    return lambda: read_csv(path, ["epoch"], "a history")
+def charted(epochs: int, folder: Path) -> Call:
+    path, rows = folder / "history.csv", history(epochs)
+    return lambda: (write_history(path, rows), read_csv(path, ["epoch"], "history"))
 
 
 def checkpoint(epoch: int, epochs: int = 0) -> checkpoints.Checkpoint:
     """Without a network, but with that much history."""
-    run = checkpoints.RunInfo(
-        recipe=RECIPE,
-        resources=RESOURCES,
-        checksums=checkpoints.Checksums(train={}, val={}, initial=None),
-        data=checkpoints.Source(folder="", dataset="", classes=(), mean=(0, 0, 0), std=(1, 1, 1)),
-    )
+    checksums = checkpoints.Checksums(train={}, val={}, initial=None)
+    data = checkpoints.Source(folder="", dataset="", classes=(), mean=(0, 0, 0), std=(1, 1, 1))
+    run = checkpoints.RunInfo(recipe=RECIPE, resources=RESOURCES, checksums=checksums, data=data)
     progress = {"epoch": epoch, "step": 0, "sums": 0, "best": None, "history": history(epochs)}
     return checkpoints.Checkpoint(run, progress, {}, {}, checkpoints.random_states())
 
@@ -142,7 +127,6 @@ def resuming(epochs: int, folder: Path) -> Call:
 
 
 def kept(number: int, folder: Path) -> checkpoints.CheckpointFolder:
-    """A folder of that many checkpoints."""
     shutil.rmtree(folder / "results", ignore_errors=True)
     files = checkpoints.CheckpointFolder(folder / "results/stage1/checkpoints", number)
     files.save(checkpoint(1))
@@ -161,7 +145,8 @@ def purging(number: int, folder: Path) -> Call:
     return lambda: purge.remove(place, purge.find(place))
 
 
-# A task makes all that it needs for a size in a folder, and returns what is measured.
+# A task makes what it needs for a size in a folder, and returns what is measured. The first
+# prepares what the others of images read.
 TASKS: dict[str, tuple[Callable[[int, Path], Call], tuple[int, ...]]] = {
     "images: preprocessing": (lambda n, folder: lambda: prepare(n, folder), IMAGES),
     "images: opening a prepared split": (lambda n, folder: lambda: opened(n, folder), IMAGES),
@@ -171,8 +156,7 @@ TASKS: dict[str, tuple[Callable[[int, Path], Call], tuple[int, ...]]] = {
     "pixels: confusion matrix": (lambda n, _: counting(n, 19), PIXELS),
     "classes: confusion matrix": (lambda n, _: counting(2**17, n), CLASSES),
     "classes: cross entropy, with its gradient": (cross_entropy, CLASSES),
-    "epochs so far: writing the history": (writing, EPOCHS),
-    "epochs so far: reading the history": (reading, EPOCHS),
+    "epochs so far: writing and reading the history": (charted, EPOCHS),
     "epochs so far: writing and reading a checkpoint": (resuming, EPOCHS),
     "checkpoints kept: writing another": (saving, KEPT),
     "checkpoints kept: purging them": (purging, KEPT),
@@ -184,16 +168,11 @@ def measured(name: str, size: int, folder: Path) -> tuple[float, int]:
     torch.set_num_threads(1)
     task, sizes = TASKS[name]
     task(sizes[0], folder)()  # what only the first call loads
+    ctypes.CDLL(None).malloc_trim(0)  # memory that it has freed would not count
     call = task(size, folder)
     before, started = peak_resident(reset=True), time.perf_counter()
     call()
     return time.perf_counter() - started, peak_resident() - before
-
-
-def grown(sizes: tuple[int, ...], values: list[float], unit: float, least: float) -> list[str]:
-    """The values, and the exponent of a fit to their logarithms."""
-    exponent = np.polyfit(np.log(sizes), np.log(np.maximum(values, least)), 1)[0]
-    return [", ".join(f"{value / unit:.3g}" for value in values), f"{exponent:.2f}"]
 
 
 def main() -> None:
@@ -214,13 +193,11 @@ def main() -> None:
         for name, (_, sizes) in TASKS.items():
             found = [[pool.apply(measured, (name, n, Path(folder))) for n in sizes] for _ in rounds]
             seconds, memory = np.median(found, 0).T.tolist()
-            times, sizes_of_memory = (
-                grown(sizes, seconds, 1e-3, 0),
-                grown(sizes, memory, 2**20, NOTHING),
-            )
-            print(
-                row(name, ", ".join(map(str, sizes)), *times, *sizes_of_memory, "<= 1"), flush=True
-            )
+            cells = [name, ", ".join(map(str, sizes))]
+            for values, unit, least in ((seconds, 1e-3, 0), (memory, 2**20, NOTHING)):
+                slope = np.polyfit(np.log(sizes), np.log(np.maximum(values, least)), 1)[0]
+                cells += [", ".join(f"{value / unit:.3g}" for value in values), f"{slope:.2f}"]
+            print(row(*cells, "<= 1"), flush=True)
 
 
 if __name__ == "__main__":
