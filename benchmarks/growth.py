@@ -38,7 +38,7 @@ from dsrl.training.state import Position
 
 SIZE, CPU = (32, 64), torch.device("cpu")
 IMAGES, PIXELS = (200, 400, 800, 1600), (2**13, 2**15, 2**17, 2**19)
-CLASSES, EPOCHS, KEPT = (16, 32, 64, 128, 255), (100, 200, 400, 800), (50, 100, 200, 400)
+CLASSES, EPOCHS, KEPT = (32, 64, 128, 255), (100, 200, 400, 800), (50, 100, 200, 400)
 NETWORK = {"encoder": "mobilenetv3_small_050", "decoder_channels": 16}
 SETTINGS = read_settings({**NETWORK, "input_size": SIZE, "batch_size": 4, "num_workers": 0})
 RECIPE, RESOURCES = SETTINGS.recipe(1), SETTINGS.resources
@@ -61,10 +61,6 @@ def prepare(images: int, folder: Path) -> Path:
     return place
 
 
-def opened(images: int, folder: Path) -> PreparedSplit:
-    return PreparedSplit(folder / f"prepared{images}", "val")
-
-
 class Guess(nn.Module):
     """Logits of 19 classes at twice the size, at next to no cost."""
 
@@ -74,13 +70,17 @@ class Guess(nn.Module):
         )
 
 
+def opening(images: int, folder: Path) -> Callable[[], PreparedSplit]:
+    return lambda: PreparedSplit(folder / f"prepared{images}", "val")
+
+
 def batches(images: int, folder: Path) -> Call:
-    loader = training_loader(opened(images, folder), RECIPE, RESOURCES, CPU, Position())
+    loader = training_loader(opening(images, folder)(), RECIPE, RESOURCES, CPU, Position())
     return lambda: sum(len(batch.labels) for batch in loader)
 
 
 def evaluation(images: int, folder: Path) -> Call:
-    split = opened(images, folder)
+    split = opening(images, folder)()
     transform = InputTransform.from_manifest(split.manifest, SIZE)
     return lambda: evaluate(Guess(), split, transform, CPU, native=True)
 
@@ -107,7 +107,7 @@ def history(epochs: int) -> list[dict[str, float]]:
     return [{"epoch": n, **{f"loss{k}": 1 / (n + k + 1) for k in range(10)}} for n in range(epochs)]
 
 
-def charted(epochs: int, folder: Path) -> Call:
+def charting(epochs: int, folder: Path) -> Call:
     path, rows = folder / "history.csv", history(epochs)
     return lambda: (write_history(path, rows), read_csv(path, ["epoch"], "history"))
 
@@ -149,14 +149,14 @@ def purging(number: int, folder: Path) -> Call:
 # prepares what the others of images read.
 TASKS: dict[str, tuple[Callable[[int, Path], Call], tuple[int, ...]]] = {
     "images: preprocessing": (lambda n, folder: lambda: prepare(n, folder), IMAGES),
-    "images: opening a prepared split": (lambda n, folder: lambda: opened(n, folder), IMAGES),
+    "images: opening a prepared split": (opening, IMAGES),
     "images: batches of an epoch": (batches, IMAGES),
     "images: evaluation without a network": (evaluation, IMAGES),
     "pixels: training step, stage 2": (step, PIXELS),
     "pixels: confusion matrix": (lambda n, _: counting(n, 19), PIXELS),
     "classes: confusion matrix": (lambda n, _: counting(2**17, n), CLASSES),
     "classes: cross entropy, with its gradient": (cross_entropy, CLASSES),
-    "epochs so far: writing and reading the history": (charted, EPOCHS),
+    "epochs so far: writing and reading the history": (charting, EPOCHS),
     "epochs so far: writing and reading a checkpoint": (resuming, EPOCHS),
     "checkpoints kept: writing another": (saving, KEPT),
     "checkpoints kept: purging them": (purging, KEPT),
@@ -168,8 +168,8 @@ def measured(name: str, size: int, folder: Path) -> tuple[float, int]:
     torch.set_num_threads(1)
     task, sizes = TASKS[name]
     task(sizes[0], folder)()  # what only the first call loads
-    ctypes.CDLL(None).malloc_trim(0)  # memory that it has freed would not count
     call = task(size, folder)
+    ctypes.CDLL(None).malloc_trim(0)  # what is free but kept would not count when it is used
     before, started = peak_resident(reset=True), time.perf_counter()
     call()
     return time.perf_counter() - started, peak_resident() - before
