@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from measure import machine, peak_resident, row
 from PIL import Image
-from torch import nn
 
 from dsrl.checkpoints import checkpoint as checkpoints
 from dsrl.checkpoints import purge
@@ -61,13 +60,11 @@ def prepare(images: int, folder: Path) -> Path:
     return place
 
 
-class Guess(nn.Module):
+class Guess(torch.nn.Module):
     """Logits of 19 classes at twice the size, at next to no cost."""
 
     def forward(self, images: torch.Tensor) -> DSRLOutput:
-        return DSRLOutput(
-            nn.functional.interpolate(images[:, torch.arange(19) % 3], scale_factor=2)
-        )
+        return DSRLOutput(images[:, torch.arange(19) % 3].repeat(1, 1, 2, 2))
 
 
 def opening(images: int, folder: Path) -> Callable[[], PreparedSplit]:
@@ -122,7 +119,7 @@ def checkpoint(epoch: int, epochs: int = 0) -> checkpoints.Checkpoint:
 
 
 def resuming(epochs: int, folder: Path) -> Call:
-    files, content = checkpoints.CheckpointFolder(folder / "one"), checkpoint(1, epochs)
+    files, content = checkpoints.CheckpointFolder(folder), checkpoint(1, epochs)
     return lambda: (files.save(content), checkpoints.load_checkpoint(files.files()[0]))
 
 
@@ -141,12 +138,11 @@ def saving(number: int, folder: Path) -> Call:
 
 
 def purging(number: int, folder: Path) -> Call:
-    place = kept(number, folder).folder.parents[1]
-    return lambda: purge.remove(place, purge.find(place))
+    kept(number, folder)
+    return lambda: purge.remove(folder / "results", purge.find(folder / "results"))
 
 
-# A task makes what it needs for a size in a folder, and returns what is measured. The first
-# prepares what the others of images read.
+# Each makes what it needs and returns what is measured. The first prepares what others read.
 TASKS: dict[str, tuple[Callable[[int, Path], Call], tuple[int, ...]]] = {
     "images: preprocessing": (lambda n, folder: lambda: prepare(n, folder), IMAGES),
     "images: opening a prepared split": (opening, IMAGES),
