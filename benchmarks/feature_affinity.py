@@ -9,11 +9,10 @@ import statistics
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from measure import Times, interleaved, machine, ratio, row
+from measure import Times, interleaved, machine, peak_resident, ratio, row
 from torch import Tensor
 
 from dsrl.losses import feature_affinity_loss
@@ -54,16 +53,9 @@ def peak(form: str, shape: tuple[int, ...], device: torch.device, dtype: torch.d
         before = torch.cuda.memory_allocated()
         step()
         return torch.cuda.max_memory_allocated() - before
-    Path("/proc/self/clear_refs").write_text("5")  # brings the high-water mark to the present
-    before = _peak_resident()
+    before = peak_resident(reset=True)
     step()
-    return _peak_resident() - before
-
-
-def _peak_resident() -> int:
-    """Bytes; Linux keeps the high-water mark."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return peak_resident() - before
 
 
 def peak_apart(form: str, shape: tuple[int, ...], arguments: argparse.Namespace) -> int:

@@ -61,3 +61,12 @@ def machine(device: torch.device) -> str:
     models = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
     name = models[0] if models else platform.processor()
     return f"{name} ({torch.backends.cpu.get_cpu_capability()}), {torch.get_num_threads()} threads"
+
+
+def peak_resident(reset: bool = False) -> int:
+    """Bytes of memory of this process at its high-water mark, which Linux keeps; `reset` first
+    brings that to the present."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))

@@ -19,8 +19,14 @@ from measure import machine
 from dsrl.system.files import atomic_file
 
 FOLDER = Path(__file__).parent
-SCRIPTS = ("training_step", "feature_affinity", "contention", "scaling")
-PACKAGES = ("torch", "torchvision", "timm", "segmentation-models-pytorch", "onnxruntime")
+SCRIPTS = (
+    *("training_step", "feature_affinity", "evaluation"),
+    *("contention", "scaling", "growth"),
+)
+PACKAGES = (
+    *("torch", "torchvision", "timm", "segmentation-models-pytorch", "onnxruntime"),
+    "cityscapesscripts",
+)
 
 
 def main() -> None:

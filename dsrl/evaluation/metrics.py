@@ -6,6 +6,9 @@ from typing import Self
 import torch
 from torch import Tensor
 
+LANES = 4
+CHUNK = 2**17  # pixels whose intermediate results fit the cache
+
 
 class ConfusionMatrix:
     """Counts of (target, prediction) pairs, and the metrics computed from them.
@@ -47,20 +50,19 @@ class ConfusionMatrix:
                 "prediction and target must both be (N, H, W), "
                 f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
             )
-        classes, images = self.num_classes, target.shape[0]
-        counted = target != self.ignore_index
-        image = torch.arange(images, device=target.device)[:, None, None].expand_as(target)[counted]
-        target, prediction = target[counted].long(), prediction[counted].long()
-        for name, values in (("target", target), ("prediction", prediction)):
-            if values.numel() and not 0 <= int(values.min()) <= int(values.max()) < classes:
-                raise ValueError(
-                    f"{name} has values from {int(values.min())} to {int(values.max())}; "
-                    f"expected 0 to {classes - 1}"
-                )
-        bins = torch.bincount(
-            (image * classes + target) * classes + prediction, minlength=images * classes**2
-        )
-        matrices = bins.view(images, classes, classes)
+        classes, ignored = self.num_classes, self.ignore_index
+        first, end = min(0, ignored), max(classes, ignored + 1)  # of the values in the target
+        if not (_within(target, first, end) and _within(prediction, 0, classes)):
+            self._check(prediction, target)
+            prediction = prediction.masked_fill(target == ignored, 0)
+        shape = end - first, classes
+        counts = torch.zeros((len(target), *shape), dtype=torch.int64, device=target.device)
+        for image, pair in enumerate(zip(target.flatten(1), prediction.flatten(1), strict=True)):
+            counts[image] = _count_pairs(*pair, first, shape)
+        counts[:, ignored - first] = 0
+        matrices = counts[:, -first : classes - first]
+        if counts.sum() != matrices.sum():
+            self._check(prediction, target)
         self.to(matrices.device)
         self.matrix += matrices.sum(0)
         means = self._iou(matrices).nanmean(-1)
@@ -101,9 +103,47 @@ class ConfusionMatrix:
         """Share of the counted pixels that are predicted correctly; NaN without counted pixels."""
         return float(self.matrix.diagonal().sum().double() / self.matrix.sum())
 
+    def _check(self, prediction: Tensor, target: Tensor) -> None:
+        """Raises ValueError if a value that is to be counted is out of range."""
+        counted = target != self.ignore_index
+        for name, values in (("target", target[counted]), ("prediction", prediction[counted])):
+            if not _within(values, 0, self.num_classes):
+                raise ValueError(
+                    f"{name} has values from {int(values.min())} to {int(values.max())}; "
+                    f"expected 0 to {self.num_classes - 1}"
+                )
+
     def _iou(self, matrix: Tensor) -> Tensor:
         """(..., C, C) counts -> float64 (..., C); 0/0 is NaN."""
         intersection = matrix.diagonal(dim1=-2, dim2=-1).double()
         iou = intersection / (matrix.sum(-1) + matrix.sum(-2) - intersection)
         iou[..., self.not_scored] = torch.nan
         return iou
+
+
+def _within(values: Tensor, start: int, end: int) -> bool:
+    """Whether all values are in start..end-1."""
+    if not values.numel():
+        return True
+    low, high = map(int, values.aminmax())
+    return start <= low and high < end
+
+
+def _count_pairs(rows: Tensor, columns: Tensor, first: int, shape: tuple[int, int]) -> Tensor:
+    """How often each pair of a row and a column occurs: int64 `shape`.
+
+    Neighbours mostly raise the same count, and each would wait for the one before to be stored. So
+    they take turns with LANES matrices.
+
+    Args:
+        rows, columns: flat, of any integer dtype; rows from `first` on, columns from 0 on.
+    """
+    size, width = shape[0] * shape[1], shape[1]
+    dtype = torch.int16 if LANES * size < 2**15 else torch.int32  # the smaller, the faster
+    starts = torch.arange(LANES, dtype=dtype, device=rows.device) * size - first * width
+    lanes = starts.repeat(CHUNK // LANES)
+    counts = torch.zeros(LANES * size, dtype=torch.int64, device=rows.device)
+    for row, column in zip(rows.split(CHUNK), columns.split(CHUNK), strict=True):
+        index = torch.add(lanes[: len(row)], row.to(dtype), alpha=width).add_(column.to(dtype))
+        counts += torch.bincount(index, minlength=len(counts))
+    return counts.view(LANES, *shape).sum(0)

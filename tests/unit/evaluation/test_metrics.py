@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from dsrl.evaluation import ConfusionMatrix
+from dsrl.data.description import load_description
+from dsrl.evaluation import ConfusionMatrix, metrics
 
 CLASSES = 5
 
@@ -73,6 +75,54 @@ def test_any_integers_will_do(data, prediction_type, target_type):
     prediction, target = map(torch.as_tensor, data)
     found = count(prediction.to(prediction_type), target.to(target_type))
     assert torch.equal(found.matrix, count(*data).matrix)
+
+
+@pytest.mark.parametrize("chunk", [4, 8, 64])
+@pytest.mark.parametrize("ignored", [255, 7, 2, -3])
+def test_images_are_counted_in_parts(data, monkeypatch, chunk, ignored):
+    monkeypatch.setattr(metrics, "CHUNK", chunk)
+    prediction, target = (torch.as_tensor(array).long() for array in data)
+    target[target == 255] = ignored
+    expected = torch.zeros(CLASSES, CLASSES, dtype=torch.int64)
+    for t, p in zip(target.flatten().tolist(), prediction.flatten().tolist(), strict=True):
+        if t != ignored:
+            expected[t, p] += 1
+    assert torch.equal(count(prediction, target, ignore_index=ignored).matrix, expected)
+
+
+def test_a_refused_batch_leaves_the_counts_as_they_were(data):
+    confusion = count(*data)
+    before = [counts.clone() for counts in confusion.counts]
+    prediction, target = map(torch.as_tensor, data)
+    with pytest.raises(ValueError, match="target has values from 0 to 9"):
+        confusion.update(prediction, target.where(target != 255, 9))
+    assert all(map(torch.equal, confusion.counts, before))
+
+
+def test_scores_are_those_of_the_official_script(tmp_path):
+    official = pytest.importorskip(
+        "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling", exc_type=ImportError
+    )
+    official.args.evalInstLevelScore, official.args.JSONOutput = False, False
+    official.args.quiet = True
+    cityscapes, rng = load_description("cityscapes"), np.random.default_rng(0)
+    ids = np.array([c.id for c in cityscapes.classes], np.uint8)
+    confusion, files = ConfusionMatrix(len(ids)), []
+    for name in "ab":
+        labels = rng.integers(34, size=(20, 30), dtype=np.uint8)
+        known = np.isin(labels, ids) & (rng.random(labels.shape) < 0.7)
+        predictions = np.where(known, labels, rng.choice(ids, labels.shape))
+        files.append([str(tmp_path / f"{name}_{kind}.png") for kind in ("pred", "gt")])
+        pairs = (predictions, labels)
+        for path, array in zip(files[-1], pairs, strict=True):
+            Image.fromarray(array).save(path)
+        confusion.update(
+            *(torch.from_numpy(cityscapes.to_train_ids(array))[None] for array in pairs)
+        )
+    found = official.evaluateImgLists(*map(list, zip(*files, strict=True)), official.args)
+    expected = [found["classScores"][c.name] for c in cityscapes.classes]
+    assert confusion.per_class_iou.tolist() == pytest.approx(expected, abs=1e-12)
+    assert confusion.mean_iou == pytest.approx(found["averageScoreClasses"], abs=1e-12)
 
 
 def test_many_classes_do_not_overflow_small_integers():
