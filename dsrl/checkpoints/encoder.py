@@ -7,6 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from dsrl.checkpoints.format import load_any
+from dsrl.checkpoints.network import compare_layers
 from dsrl.models.edgenets import from_edgenets
 from dsrl.system import distributed
 
@@ -107,6 +108,32 @@ def load_encoder(
         report += f"; {unused} entries of the file are not used"
     encoder.load_state_dict({wanted[key][0]: layer for key, layer in fitting.items()}, strict=False)
     distributed.report(report)
+
+
+def load_decoder(decoder: nn.Module, content: Mapping[str, Any], source: Path) -> None:
+    """Copy the layers of SSSR's decoder in a file into a decoder, and report to stderr.
+
+    Args:
+        content: of the file `source`, of this project or of EdgeNets.
+
+    Raises:
+        ValueError: it has no such decoder, or a layer is missing or of another shape.
+    """
+    prefix = "sssr_decoder."
+    layers = {
+        name.removeprefix(prefix): layer
+        for name, layer in encoder_layers(content).items()
+        if name.startswith(prefix)
+    }
+    if not layers:
+        raise ValueError(
+            f"{source}: has no decoder; choose weights of a whole segmentation network, or set "
+            "pretrained_decoder: false"
+        )
+    own = decoder.state_dict()
+    compare_layers(own, layers, own.keys() | layers.keys(), str(source))
+    decoder.load_state_dict(layers)
+    distributed.report(f"{source}: {len(own)} of {len(own)} decoder layers matched")
 
 
 def _canonical(name: str) -> str:

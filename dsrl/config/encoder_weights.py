@@ -59,6 +59,11 @@ def check_weights(model: Model) -> None:
             f"model.encoder_weights: {model.encoder_weights} contradicts pretrained: "
             f"{str(model.pretrained).lower()}; remove one of them"
         )
+    if model.pretrained_decoder and model.initial == "none":
+        raise ValueError(
+            "model.pretrained_decoder: needs encoder_weights to take the decoder from; name those "
+            "of a whole segmentation network"
+        )
     if model.initial != "pretrained":
         return
     name = known_weights(model)

@@ -14,7 +14,7 @@ OutputStride = Annotated[
 ]
 
 # The keys of `Model` that say how the encoder starts. They are no part of the architecture.
-ENCODER_START = ("encoder_weights", "pretrained", "allow_partial_encoder")
+ENCODER_START = ("encoder_weights", "pretrained", "pretrained_decoder", "allow_partial_encoder")
 
 
 class Data(Strict):
@@ -82,6 +82,11 @@ class Model(Strict):
     )
     pretrained: bool = Field(
         False, description="`true` is the same as `encoder_weights: pretrained`"
+    )
+    pretrained_decoder: bool = Field(
+        False,
+        description="take the decoder of SSSR from `encoder_weights`, too, which are then those of "
+        "a whole segmentation network",
     )
     allow_partial_encoder: bool = Field(
         False,

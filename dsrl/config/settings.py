@@ -32,7 +32,12 @@ STAGE_NAMES = {1: "SSSR", 2: "SSSR+SISR", 3: "SSSR+SISR+FA"}
 # Settings that earlier versions did not have, at the value that says what these did: a recipe
 # leaves them out, so that trainings of these versions are still valid.
 LATER_SETTINGS: dict[str, dict[str, Any]] = {
-    "model": {"allow_partial_encoder": False, "separable": False, "sisr_residual": False},
+    "model": {
+        "allow_partial_encoder": False,
+        "pretrained_decoder": False,
+        "separable": False,
+        "sisr_residual": False,
+    },
     "training": {"decay_norm_and_bias": True, "encoder_learning_rate_factor": 1.0},
     "loss": {"fa_rows": None},
 }
@@ -150,10 +155,16 @@ class Settings(Strict):
 
     def recipe(self, stage: Stage) -> Recipe:
         """How `stage` is trained. Of the encoder's weights it has only whether it starts from any,
-        as `pretrained`."""
+        as `pretrained`, and whether its decoder does."""
         training = self._training(stage)
         starts = self.starts_from_encoder(stage) and self.model.initial != "none"
-        model = self.model.model_copy(update={"encoder_weights": "none", "pretrained": starts})
+        model = self.model.model_copy(
+            update={
+                "encoder_weights": "none",
+                "pretrained": starts,
+                "pretrained_decoder": starts and self.model.pretrained_decoder,
+            }
+        )
         return Recipe(
             stage=stage,
             seed=self.seed,

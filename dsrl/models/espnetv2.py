@@ -29,8 +29,9 @@ DECODER_CHANNELS = (64, 48, 32)  # from coarse to fine
 def espnetv2(settings: Model, num_classes: int) -> BaseNetwork:
     """The parts of ESPNetv2."""
     encoder = ESPNetv2Encoder(settings.width_scale)
-    # As in the authors' code, the number of classes limits the width of the pyramids.
-    inner = max(1, min(num_classes // 2, 16))
+    # As in the authors' code, the number of classes limits the width of the pyramids; but not below
+    # what it is for Cityscapes' 20, or few classes would leave little for the decoder to see.
+    inner = min(max(num_classes // 2, 10), 16)
     return BaseNetwork(
         encoder=encoder,
         new_decoder=lambda: ESPNetv2Decoder(encoder.channels, inner),

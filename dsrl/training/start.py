@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dsrl.checkpoints.encoder import load_encoder, load_zoo_file
+from dsrl.checkpoints.encoder import load_decoder, load_encoder, load_zoo_file
 from dsrl.checkpoints.network import load_layers
 from dsrl.checkpoints.weights import Weights, WeightsInfo, weights_in
 from dsrl.config.sections import ENCODER_START, Model
@@ -40,8 +40,11 @@ class EncoderWeights:
     content: Mapping[str, Any]
 
     def apply(self, network: DSRL, model: Model, classes: Sequence[ClassInfo]) -> None:
-        """Copy the layers into the encoder of `network`; see `load_encoder`."""
+        """Copy the layers into the encoder of `network`, and, if `model` asks for it, into the
+        decoder of SSSR; see `load_encoder` and `load_decoder`."""
         load_encoder(network.encoder, self.content, self.path, model.allow_partial_encoder)
+        if model.pretrained_decoder:
+            load_decoder(network.sssr_decoder, self.content, self.path)
 
 
 Start = PreviousStage | EncoderWeights

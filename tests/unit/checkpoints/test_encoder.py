@@ -6,9 +6,10 @@ import torch
 from edgenets import dsrl_layers, imagenet_layers, segmentation_layers
 from safetensors.torch import save_file
 
-from dsrl.checkpoints.encoder import load_encoder, load_zoo_file
+from dsrl.checkpoints.encoder import load_decoder, load_encoder, load_zoo_file
 from dsrl.config.sections import Model
 from dsrl.models.dsrl import DSRL
+from dsrl.models.edgenets import from_edgenets
 
 
 def resnet(**options) -> dict[str, torch.Tensor]:
@@ -138,6 +139,31 @@ def test_weights_of_another_encoder_are_an_error(tmp_path, partial):
         load_encoder(
             resnet_encoder(), {"head.weight": torch.zeros(3)}, tmp_path / "a.cpkt", partial
         )
+
+
+def test_the_decoder_of_a_whole_network(tmp_path, capsys):
+    layers, path = segmentation_layers(), tmp_path / "a.pth"
+    network = DSRL(Model(network="espnetv2", width_scale=0.5), 5, 2)
+    head = {name: layer.clone() for name, layer in network.sssr_head.state_dict().items()}
+    load_decoder(network.sssr_decoder, layers, path)
+    own = network.sssr_decoder.state_dict()
+    theirs = from_edgenets(layers)
+    assert all(torch.equal(own[name], theirs[f"sssr_decoder.{name}"]) for name in own)
+    assert f"a.pth: {len(own)} of {len(own)} decoder layers matched" in capsys.readouterr().err
+    # Of other classes, so that nothing else is taken.
+    after = network.sssr_head.state_dict()
+    assert all(torch.equal(after[name], layer) for name, layer in head.items())
+
+
+def test_without_the_decoder_that_is_asked_for_no_training_starts(tmp_path):
+    network = DSRL(Model(network="espnetv2", width_scale=0.5), 5, 1)
+    with pytest.raises(ValueError, match=r"a\.pth: has no decoder; choose weights of a whole"):
+        load_decoder(network.sssr_decoder, imagenet_layers(), tmp_path / "a.pth")
+    layers = segmentation_layers()
+    name = next(name for name in layers if name.startswith("bu_dec_l1.") and "weight" in name)
+    with pytest.raises(ValueError, match=r"a\.pth: layer .* is missing"):
+        rest = {key: layer for key, layer in layers.items() if key != name}
+        load_decoder(network.sssr_decoder, rest, tmp_path / "a.pth")
 
 
 def test_an_unknown_layer_of_edgenets_names_the_file(tmp_path):

@@ -93,6 +93,7 @@ COMMON = {
     **dict.fromkeys(["--restart", "--set-aside"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--decay-norm-and-bias", "--sisr-residual"], FLAG),
+    "--pretrained-decoder": FLAG,
     "--allow-partial-encoder": FLAG,
     "--encoder-weights": failure("torn.weights", "other.cpkt", "pretraned", "data", "text"),
     **dict.fromkeys(["--jobs", "--latency-runs", "--count", "--train-images"], COUNT),

@@ -10,6 +10,7 @@ from dsrl.config.encoder_weights import (
     missing_encoder_message,
     sources,
 )
+from dsrl.config.sections import ENCODER_START
 from dsrl.config.settings import read_settings
 
 ESPNET = {"network": "espnetv2", "width_scale": 2}
@@ -121,8 +122,16 @@ def test_trainings_of_earlier_versions_from_random_weights_are_still_the_same() 
     """They had `pretrained`, of DeepLabv3+ only."""
     for network, pretrained in {"deeplabv3plus": {"pretrained": False}, "espnetv2": {}}.items():
         model = read_settings({"network": network}).recipe(1).model_dump()["model"]
-        new = {"encoder_weights", "pretrained", "allow_partial_encoder"}
+        new = {*ENCODER_START}
         assert {key: model[key] for key in model.keys() & new} == pretrained
+
+
+def test_a_decoder_needs_weights_to_come_from() -> None:
+    with pytest.raises(ValueError, match=r"pretrained_decoder: needs encoder_weights"):
+        read_settings({"pretrained_decoder": True})
+    settings = read_settings({"pretrained_decoder": True, "encoder_weights": "a.pth"})
+    assert settings.recipe(1).model.pretrained_decoder
+    assert not settings.recipe(2).model.pretrained_decoder
 
 
 def test_every_source_is_whole() -> None:

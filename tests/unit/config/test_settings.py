@@ -150,6 +150,7 @@ CONCERNS = {
     "model.encoder_weights": ("mine.pth", (1,)),
     "model.pretrained": (True, (1,)),
     "model.allow_partial_encoder": (True, ALL),
+    "model.pretrained_decoder": (True, (1,)),
     "model.output_stride": (8, ALL),
     "model.upsampler": ("transposed", ALL),
     "model.decoder_channels": (64, ALL),
@@ -210,10 +211,11 @@ def test_trainings_of_versions_without_a_setting_are_still_the_same():
 def test_a_setting_concerns_the_stages_that_use_it_and_no_others(name):
     value, stages = CONCERNS[name]
     section, _, key = name.rpartition(".")
-    changed = {section: {key: value}} if section else {key: value}
+    base = {"encoder_weights": "mine.pth"} if key == "pretrained_decoder" else {}
+    changed = {section: base | {key: value}} if section else {key: value}
     read = read_settings(changed).model_dump()
     assert read != Settings().model_dump(), "that is the default"
-    assert {k for k in ALL if part_of(changed, k) != part_of({}, k)} == set(stages)
+    assert {k for k in ALL if part_of(changed, k) != part_of(base, k)} == set(stages)
 
 
 @pytest.mark.parametrize(

@@ -86,3 +86,19 @@ def test_a_recipe_says_how_much_of_an_encoder_must_be_there(tiny_settings, tmp_p
         with nullcontext() if partial else pytest.raises(ValueError, match="205 of 206 encoder"):
             start.apply(network, recipe.model, ())
     assert "205 of 206 encoder layers matched" in capsys.readouterr().err
+
+
+def test_a_recipe_says_whether_the_decoder_is_taken(tiny_settings, make_weights, tmp_path):
+    weights = make_weights(1, num_classes=3)
+    save_weights(tmp_path / "other.weights", weights)
+    for taken in (False, True):
+        settings = tiny_settings(
+            encoder_weights="other.weights", pretrained_decoder=taken, init="encoder"
+        )
+        recipe = settings.recipe(1)
+        start = find_start(recipe, tmp_path / "other.weights", tmp_path)
+        network = DSRL(weights.info.model, 19, 1)
+        start.apply(network, recipe.model, ())
+        decoder = network.sssr_decoder.state_dict(prefix="sssr_decoder.")
+        found = all(torch.equal(layer, weights.layers[name]) for name, layer in decoder.items())
+        assert found == taken
