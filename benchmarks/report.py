@@ -21,7 +21,7 @@ from dsrl.system.files import atomic_file
 FOLDER = Path(__file__).parent
 SCRIPTS = (
     *("training_step", "feature_affinity", "evaluation"),
-    *("contention", "scaling", "growth"),
+    *("startup", "contention", "scaling", "growth"),
 )
 PACKAGES = (
     *("torch", "torchvision", "timm", "segmentation-models-pytorch", "onnxruntime"),
