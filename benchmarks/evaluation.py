@@ -99,7 +99,7 @@ def read(pairs: Pairs) -> list[int]:
 def prepared(pairs: Pairs, full: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """Prepared labels, and predictions in memory: as `dsrl benchmark` has them."""
     for index in pairs.order:
-        label = torch.from_numpy(pairs.split.native_label(index).copy())[None]
+        label = torch.from_numpy(pairs.split.native_label(index))[None]
         yield resize_labels(full[index][None], label.shape[1:]), label
 
 

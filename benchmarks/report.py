@@ -20,7 +20,7 @@ from dsrl.system.files import atomic_file
 
 FOLDER = Path(__file__).parent
 SCRIPTS = (
-    *("training_step", "feature_affinity", "evaluation"),
+    *("training_step", "feature_affinity", "input_pipeline", "evaluation"),
     *("startup", "contention", "scaling", "growth"),
 )
 PACKAGES = (

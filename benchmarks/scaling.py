@@ -124,7 +124,7 @@ class Training:
             update={"training": recipe.training.model_copy(update=changes)}
         )
         self.device = device
-        self.state = build_state(self.recipe, classes, 1000, Position(), None, device)
+        self.state = build_state(self.recipe, classes, 1000, Position(), None, False, device)
         if compiled:
             self.state.network.compile()
         height, width = recipe.input_size
@@ -132,6 +132,7 @@ class Training:
             torch.randint(256, (batch_size, 3, height, width), dtype=torch.uint8),
             torch.randint(256, (batch_size, 3, 2 * height, 2 * width), dtype=torch.uint8),
             torch.randint(len(classes), (batch_size, 2 * height, 2 * width), dtype=torch.uint8),
+            torch.tensor([[0, 2 * height, 0, 2 * width]] * batch_size),
         ]
         pin = device.type == "cuda"
         self.batch = TrainingSample(*(t.pin_memory() if pin else t for t in tensors))

@@ -1,5 +1,6 @@
 """Prepared splits as PyTorch data sets: arrays mapped from disk, nothing decoded twice."""
 
+import mmap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,15 +36,23 @@ class PreparedSplit:
         self.labels = self._map("labels.npy", shape)
         areas = [np.prod(sample.native_size) for sample in self.manifest.samples]
         self._native_offsets = np.cumsum([0, *areas])
+        self._native: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.manifest.samples)
 
+    def sample(self, index: int) -> tuple[Tensor, Tensor]:
+        """An image and its label: uint8 (3, H, W), channels-last, which resizes faster, and uint8
+        (H, W)."""
+        image, label = (_copy(array, index) for array in (self.images, self.labels))
+        return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
+
     def native_label(self, index: int) -> np.ndarray:
         """uint8 (h, w): the train ids of one image at the size of its label file."""
-        flat = self._map("native_labels.npy", (int(self._native_offsets[-1]),))
-        start, end = self._native_offsets[index : index + 2]
-        return flat[start:end].reshape(self.manifest.samples[index].native_size)
+        if self._native is None:
+            self._native = self._map("native_labels.npy", (int(self._native_offsets[-1]),))
+        window = slice(*self._native_offsets[index : index + 2])
+        return _copy(self._native, window).reshape(self.manifest.samples[index].native_size)
 
     def _map(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
         path = self.folder / name
@@ -57,6 +66,15 @@ class PreparedSplit:
                 f"{shape}; prepare the split again"
             )
         return array
+
+
+def _copy(array: np.ndarray, index: int | slice) -> np.ndarray:
+    """A part of a mapped array, writable. What has been read stays in the system's cache of files,
+    but does not count as memory of this process, where it would add up to the whole file."""
+    copy = array[index].copy()
+    if isinstance(array.base, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+        array.base.madvise(mmap.MADV_DONTNEED)
+    return copy
 
 
 class TrainingSample(NamedTuple):
@@ -97,9 +115,7 @@ class TrainingSet(Dataset[TrainingSample]):
         """The sample of (epoch, image)."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        # Copied because torch needs writable memory; kept channels-last, which resizes faster.
-        image = torch.from_numpy(self.split.images[index].copy()).permute(2, 0, 1)
-        labels = torch.from_numpy(self.split.labels[index].copy())
+        image, labels = self.split.sample(index)
         fill = [round(255 * mean) for mean in self.split.manifest.mean]
         return TrainingSample(*augment(image, labels, self.output_size, self.settings, fill, rng))
 
@@ -119,6 +135,4 @@ class EvaluationSet(Dataset[tuple[Tensor, Tensor]]):
         return len(self.indices)
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
-        index = self.indices[position]
-        image = torch.from_numpy(self.split.images[index].copy()).permute(2, 0, 1)
-        return image, torch.from_numpy(self.split.labels[index].copy())
+        return self.split.sample(self.indices[position])

@@ -90,7 +90,7 @@ def evaluate(
         ).double()
         if native:
             for index, prediction in enumerate(predictions.cpu(), start=seen):
-                label = torch.from_numpy(split.native_label(share[index]).copy())[None]
+                label = torch.from_numpy(split.native_label(share[index]))[None]
                 native_confusion.update(resize_labels(prediction[None], label.shape[1:]), label)
         seen += len(images)
     network.train(was_training)
