@@ -132,7 +132,7 @@ class Training:
             torch.randint(256, (batch_size, 3, height, width), dtype=torch.uint8),
             torch.randint(256, (batch_size, 3, 2 * height, 2 * width), dtype=torch.uint8),
             torch.randint(len(classes), (batch_size, 2 * height, 2 * width), dtype=torch.uint8),
-            torch.tensor([[0, 2 * height, 0, 2 * width]] * batch_size),
+            torch.ones(batch_size, 2 * height, 2 * width, dtype=torch.bool),
         ]
         pin = device.type == "cuda"
         self.batch = TrainingSample(*(t.pin_memory() if pin else t for t in tensors))

@@ -64,7 +64,7 @@ def ours(
     size = settings.data.output_size
     target = torch.randn(batch, 3, *size, device=device).to(memory_format=torch.channels_last)
     labels = torch.randint(classes, (batch, *size), device=device)
-    inside = torch.tensor([[0, size[0], 0, size[1]]] * batch, device=device)
+    inside = torch.ones(batch, *size, dtype=torch.bool, device=device)
 
     def loss(output: DSRLOutput) -> Tensor:
         if not affinity:

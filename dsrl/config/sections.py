@@ -215,6 +215,7 @@ class Augmentation(Strict):
     scale: tuple[Annotated[float, Field(gt=0)], Annotated[float, Field(gt=0)]] = Field(
         (0.5, 2.0), description="range of the zoom, relative to the output size"
     )
+    rotation: float = Field(0.0, ge=0, le=180, description="rotation in ± this, in degrees")
     flip: Probability = Field(0.5, description="probability of a horizontal flip")
     brightness: Probability = Field(0.3, description="brightness factor in 1 ± this")
     contrast: Probability = Field(0.3, description="contrast factor in 1 ± this")

@@ -40,6 +40,7 @@ LATER_SETTINGS: dict[str, dict[str, Any]] = {
     },
     "training": {"decay_norm_and_bias": True, "encoder_learning_rate_factor": 1.0},
     "loss": {"fa_rows": None},
+    "augmentation": {"rotation": 0.0},
 }
 # What all experiments of a config have in common.
 SHARED = frozenset(("experiment", "track_code", "demo", "benchmark", "report", "resources"))
@@ -77,6 +78,7 @@ class Recipe(Strict):
                 2: {"w2", "fa_stride", "fa_detach", "fa_rows"},
                 3: set(),
             }[self.stage],
+            "augmentation": set(),
         }
         if self.stage == 1:
             unused["model"].add("sisr_residual")

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from torch import Tensor
+from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
 from dsrl.config.sections import Augmentation
@@ -24,23 +25,25 @@ def augment(
         image: uint8 (3, Hp, Wp). labels: uint8 (Hp, Wp).
         output_size: height and width of the network's output, (2H, 2W).
         settings: the `augmentation` section of a config.
-        fill: RGB of the area that a zoom-out leaves empty; its labels are IGNORE_INDEX.
+        fill: RGB of the area that a zoom-out or rotation leaves empty; its labels are IGNORE_INDEX.
 
     Returns:
         The network's input, uint8 (3, H, W), which is the target at half the size; the target,
-        uint8 (3, 2H, 2W); the labels, uint8 (2H, 2W); and where in the target the image is, apart
-        from the empty area: int64 (4,), as `place` gives it.
+        uint8 (3, 2H, 2W); the labels, uint8 (2H, 2W); and where the image is, apart from the empty
+        area: bool (2H, 2W).
     """
     zoom = float(np.exp(rng.uniform(*np.log(settings.scale))))
     image, labels = crop(image, labels, zoom, rng)
     target, labels, inside = place(image, labels, zoom, output_size, fill, rng)
     if rng.random() < settings.flip:
-        target, labels = target.flip(-1), labels.flip(-1)
-        inside[2:] = output_size[1] - inside[2:].flip(0)
+        target, labels, inside = target.flip(-1), labels.flip(-1), inside.flip(-1)
+    if settings.rotation > 0:
+        angle = settings.rotation * rng.uniform(-1, 1)
+        target, labels, inside = rotate(target, labels, inside, angle, fill)
     # The target too, or the super-resolution branch would learn to undo the change of colours.
     target = jitter(target, settings, rng).contiguous()
     small = tvf.resize(target, [output_size[0] // 2, output_size[1] // 2], antialias=True)
-    return small.contiguous(), target, labels.contiguous(), inside
+    return small.contiguous(), target, labels.contiguous(), inside.contiguous()
 
 
 def crop(
@@ -67,15 +70,14 @@ def place(
     """Resize to `size`; or, for a zoom below 1, to that share of it, at a random position.
 
     Returns:
-        The image, the labels, and where the image is: top, bottom, left and right, int64 (4,); the
-        row `bottom` and the column `right` are the first beyond it.
+        The image, the labels, and where the image is, bool.
     """
     share = min(zoom, 1.0)
     height, width = (max(1, round(side * share)) for side in size)
     image = tvf.resize(image, [height, width], antialias=True)
     labels = resize_labels(labels[None], (height, width))[0]
     if (height, width) == size:
-        return image, labels, torch.tensor([0, height, 0, width])
+        return image, labels, torch.ones(size, dtype=torch.bool)
     top = int(rng.integers(size[0] - height, endpoint=True))
     left = int(rng.integers(size[1] - width, endpoint=True))
     window = (..., slice(top, top + height), slice(left, left + width))
@@ -83,7 +85,19 @@ def place(
     canvas[window] = image
     canvas_labels = torch.full(size, IGNORE_INDEX, dtype=torch.uint8)
     canvas_labels[window] = labels
-    return canvas, canvas_labels, torch.tensor([top, top + height, left, left + width])
+    inside = torch.zeros(size, dtype=torch.bool)
+    inside[window] = True
+    return canvas, canvas_labels, inside
+
+
+def rotate(
+    image: Tensor, labels: Tensor, inside: Tensor, angle: float, fill: list[int]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rotate all three about the centre by `angle` in degrees, anticlockwise; the corners that
+    become empty are not inside."""
+    image = tvf.rotate(image, angle, InterpolationMode.BILINEAR, fill=[float(x) for x in fill])
+    label = tvf.rotate(labels[None], angle, fill=[float(IGNORE_INDEX)])[0]
+    return image, label, tvf.rotate(inside[None].byte(), angle, fill=[0.0])[0].bool()
 
 
 def jitter(image: Tensor, settings: Augmentation, rng: np.random.Generator) -> Tensor:

@@ -83,7 +83,7 @@ class TrainingSample(NamedTuple):
     input: Tensor  # uint8 (3, H, W)
     target: Tensor  # uint8 (3, 2H, 2W): the image that SISR reconstructs
     labels: Tensor  # uint8 (2H, 2W)
-    inside: Tensor  # int64 (4,): where the image is, top, bottom, left, right; the rest is padding
+    inside: Tensor  # bool (2H, 2W): where the image is; the rest is padding
 
 
 class TrainingSet(Dataset[TrainingSample]):

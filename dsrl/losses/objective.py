@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -34,14 +33,12 @@ def objective(
             input, with the mean and standard deviation of the data set, so that the mean squared
             error is in units of the images' variance. The paper does not say which scale it uses.
         weights: the `loss` section of a config.
-        inside: (B, 4), int64: the first and the last row and column of the image in its padding,
-            as top, bottom, left, right, the last ones exclusive. Padding has no part in any loss;
-            unlabelled pixels in it have one in those that need no labels. None: nothing is padded.
+        inside: (B, 2H, 2W), bool: false for padding, which has no part in any loss, whereas pixels
+            that are merely unlabelled have one where no labels are needed. None: no padding.
     """
-    mask = None if inside is None else box_mask(inside, labels.shape[-2:])
     cross_entropy = mean_cross_entropy(output.logits, labels)
     zero = cross_entropy.new_zeros(())
-    mse = zero if output.image is None else mean_squared_error(output.image, images, mask)
+    mse = zero if output.image is None else mean_squared_error(output.image, images, inside)
     affinity = zero
     if output.segmentation_features is not None and output.super_resolution_features is not None:
         sides = {
@@ -52,7 +49,7 @@ def objective(
             pooled = pool_to_stride(features, labels.shape[-2:], weights.fa_stride)
             sides[side] = pooled.detach() if weights.fa_detach == side else pooled
         affinity = masked_affinity(
-            sides["segmentation"], sides["super_resolution"], mask, weights.fa_rows
+            sides["segmentation"], sides["super_resolution"], inside, weights.fa_rows
         )
     return Losses(total_loss(cross_entropy, mse, affinity, weights), cross_entropy, mse, affinity)
 
@@ -75,37 +72,28 @@ def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
 
 
-def mean_squared_error(image: Tensor, target: Tensor, mask: Tensor | None) -> Tensor:
-    """Mean squared error of (B, 3, H, W) over the pixels where `mask`, bool (B, H, W), is true; 0
-    if there are none. In float32."""
-    if mask is None:
+def mean_squared_error(image: Tensor, target: Tensor, inside: Tensor | None) -> Tensor:
+    """Mean squared error of (B, 3, H, W) over the pixels that are `inside`, bool (B, H, W); 0 if
+    there are none. In float32."""
+    if inside is None:
         return F.mse_loss(image.float(), target)
     errors = (image.float() - target).square().mean(1)
-    return (errors * mask).sum() / mask.sum().clamp(min=1)
+    return (errors * inside).sum() / inside.sum().clamp(min=1)
 
 
 def masked_affinity(
-    segmentation: Tensor, super_resolution: Tensor, mask: Tensor | None, rows: int | None
+    segmentation: Tensor, super_resolution: Tensor, inside: Tensor | None, rows: int | None
 ) -> Tensor:
-    """Feature affinity over the pairs of pixels whose features, (B, C, h, w), see no padding in
-    `mask`, bool (B, H, W); 0 if there are none. See `feature_affinity_loss`."""
-    if mask is None:
+    """Feature affinity over the pairs of pixels of (B, C, h, w) whose cells are all `inside`, bool
+    (B, H, W); 0 if there are none. See `feature_affinity_loss`."""
+    if inside is None:
         return feature_affinity_loss(segmentation, super_resolution, rows)
     size = segmentation.shape[-2:]
-    valid = F.adaptive_max_pool2d((~mask[:, None]).float(), size) == 0
+    valid = F.adaptive_max_pool2d((~inside[:, None]).float(), size) == 0
     # A zero vector is similar to nothing, on both sides, so its pairs add nothing to the sum.
     affinity = feature_affinity_loss(segmentation * valid, super_resolution * valid, rows)
     pairs = valid.flatten(1).sum(1).double().square().sum().clamp(min=1)
     return affinity * (len(valid) * size.numel() ** 2 / pairs).to(affinity.dtype)
-
-
-def box_mask(boxes: Tensor, size: Sequence[int]) -> Tensor:
-    """Boxes (B, 4) of top, bottom, left, right, the last ones exclusive -> bool (B, *size), true
-    inside."""
-    top, bottom, left, right = boxes[:, :, None, None].unbind(1)
-    rows = torch.arange(size[0], device=boxes.device)[:, None]
-    columns = torch.arange(size[1], device=boxes.device)
-    return (rows >= top) & (rows < bottom) & (columns >= left) & (columns < right)
 
 
 def pool_to_stride(features: Tensor, output_size: Sequence[int], stride: int) -> Tensor:

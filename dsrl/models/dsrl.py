@@ -75,6 +75,9 @@ class DSRL(nn.Module):
         for head in heads:
             assert isinstance(head.prediction, nn.Conv2d)
             initialise_prediction(head.prediction)
+        if stage >= 2 and settings.sisr_residual:
+            # Begins at the enlarged input: SGD takes long to unlearn even small random details.
+            nn.init.zeros_(self.sisr_head.prediction.weight)
 
     def forward(self, images: Tensor) -> DSRLOutput:
         """Normalised images (B, 3, H, W), any H and W -> predictions at 2H x 2W."""

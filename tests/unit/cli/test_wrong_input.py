@@ -104,6 +104,7 @@ COMMON = {
     **dict.fromkeys(["--learning-rate", "--poly-power"], ABOVE_ZERO),
     "--encoder-learning-rate-factor": ABOVE_ZERO,
     **dict.fromkeys(["--end-learning-rate", "--weight-decay", "--w1", "--w2"], NOT_NEGATIVE),
+    "--rotation": usage("-1", "181", "nan", "x"),
     **dict.fromkeys(["--flip", "--brightness", "--contrast", "--saturation"], PROBABILITY),
     **dict.fromkeys(["--size", "--image-size", "--input-size"], SIZE),
     **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach"], CHOICE),

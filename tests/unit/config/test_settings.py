@@ -176,6 +176,7 @@ CONCERNS = {
     "loss.fa_detach": ("segmentation", LAST),
     "loss.fa_rows": (100, LAST),
     "augmentation.scale": ([1, 2], ALL),
+    "augmentation.rotation": (15.0, ALL),
     "augmentation.flip": (0.1, ALL),
     "augmentation.brightness": (0.1, ALL),
     "augmentation.contrast": (0.1, ALL),

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from dsrl.config.sections import Augmentation
-from dsrl.data.augment import augment, crop
+from dsrl.data.augment import augment, crop, rotate
 from dsrl.data.manifest import IGNORE_INDEX
 
 SIZE = (64, 96)
@@ -131,11 +131,11 @@ def test_a_zoom_out_leaves_fill_and_ignored_labels_around_the_whole_image(labels
     for seed in range(200):
         rng = np.random.default_rng(seed)
         settings = PLAIN.model_copy(update={"scale": (0.5, 0.5), "flip": 0.5})
-        _, target, found, box = augment(picture(small), small, size, settings, FILL, rng)
+        _, target, found, mask = augment(picture(small), small, size, settings, FILL, rng)
+        assert torch.equal(mask, found != IGNORE_INDEX)
         inside = (found != IGNORE_INDEX).nonzero()
         (top, left), (bottom, right) = inside.amin(0).tolist(), inside.amax(0).tolist()
         assert (bottom - top + 1, right - left + 1) == (8, 12) and len(inside) == 8 * 12
-        assert box.tolist() == [top, bottom + 1, left, right + 1]
         assert (target[:, found == IGNORE_INDEX] == FILL[0]).all()
         tops.add(top)
         lefts.add(left)
@@ -151,9 +151,34 @@ def test_zooms_are_as_often_below_one_as_above(labels):
 def test_without_changes_the_sample_is_the_stored_image():
     labels = torch.randint(4, SIZE, dtype=torch.uint8)
     image = torch.randint(256, (3, *SIZE), dtype=torch.uint8)
-    _, target, found, box = augment(image, labels, SIZE, PLAIN, FILL, np.random.default_rng(0))
+    _, target, found, inside = augment(image, labels, SIZE, PLAIN, FILL, np.random.default_rng(0))
     assert torch.equal(target, image) and torch.equal(found, labels)
-    assert box.tolist() == [0, SIZE[0], 0, SIZE[1]]
+    assert inside.shape == SIZE and inside.all()
+
+
+def test_a_rotation_turns_all_alike_and_leaves_out_the_corners(labels):
+    settings = PLAIN.model_copy(update={"rotation": 30.0})
+    angles = set()
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        _, target, found, inside = augment(picture(labels), labels, SIZE, settings, FILL, rng)
+        assert torch.equal(inside, found != IGNORE_INDEX)
+        near = torch.nn.functional.max_pool2d(inside[None].float(), 3, 1, 1)[0] > 0
+        assert (target[:, ~near] == FILL[0]).all()
+        assert inside[SIZE[0] // 2, SIZE[1] // 2] and inside.float().mean() > 0.6
+        moves = [(0, 0), (2, 0), (-2, 0), (0, 2), (0, -2)]
+        aligned, *others = (distance(target, found, *move) for move in moves)
+        assert aligned < min(others)
+        angles.add(int(inside.sum()))
+    assert len(angles) > 7
+
+
+def test_a_quarter_turn_is_exact():
+    """So that the angle is in degrees and anticlockwise."""
+    labels = torch.randint(4, (64, 64), dtype=torch.uint8)
+    found = rotate(picture(labels), labels, torch.ones(64, 64, dtype=torch.bool), 90, FILL)
+    assert torch.equal(found[0], torch.rot90(picture(labels), 1, (1, 2)))
+    assert torch.equal(found[1], torch.rot90(labels)) and found[2].all()
 
 
 def test_the_sample_is_a_function_of_the_generator(labels):

@@ -92,7 +92,8 @@ def test_padding_has_no_part_in_any_loss_nor_gradient(labels, images):
     )
     wide_labels = torch.full((2, *size), 255)
     wide_labels[:, top : top + HEIGHT, left : left + WIDTH] = labels
-    inside = torch.tensor([[top, top + HEIGHT, left, left + WIDTH]]).expand(2, 4)
+    inside = torch.zeros(2, *size, dtype=torch.bool)
+    inside[:, top : top + HEIGHT, left : left + WIDTH] = True
     expected = objective(plain, labels, images, Loss())
     found = objective(wide, wide_labels, padded(images, top, left, size, 9), Loss(), inside)
     for a, b in zip(found, expected, strict=True):
@@ -106,7 +107,8 @@ def test_padding_has_no_part_in_any_loss_nor_gradient(labels, images):
 def test_pairs_count_alike_whichever_image_they_are_of():
     """Of images with unequal padding, the mean is over all pairs of the batch."""
     a, r = torch.randn(2, 6, 4, 8), torch.randn(2, 6, 4, 8)
-    inside = torch.tensor([[0, 32, 0, 64], [0, 32, 0, 16]])
+    inside = torch.ones(2, 32, 64, dtype=torch.bool)
+    inside[1, :, 16:] = False
     output = DSRLOutput(torch.zeros(2, CLASSES, 32, 64), torch.zeros(2, 3, 32, 64), a, r)
     labels, target = torch.full((2, 32, 64), 255), torch.zeros(2, 3, 32, 64)
     found = objective(output, labels, target, Loss(), inside).feature_affinity
@@ -121,13 +123,15 @@ def test_cells_that_see_any_padding_are_not_compared():
     a, r = torch.randn(1, 6, 4, 8), torch.randn(1, 6, 4, 8)
     output = DSRLOutput(torch.zeros(1, CLASSES, 32, 64), torch.zeros(1, 3, 32, 64), a, r)
     labels, target = torch.full((1, 32, 64), 255), torch.zeros(1, 3, 32, 64)
-    found = objective(output, labels, target, Loss(), torch.tensor([[1, 32, 0, 63]]))
+    inside = torch.ones(1, 32, 64, dtype=torch.bool)
+    inside[:, 0], inside[:, :, 63] = False, False
+    found = objective(output, labels, target, Loss(), inside)
     expected = feature_affinity_loss(a[:, :, 1:, :7], r[:, :, 1:, :7])
     torch.testing.assert_close(found.feature_affinity, expected)
 
 
 def test_unlabelled_pixels_count_where_no_labels_are_needed(labels, images):
-    output, inside = output_of(3), torch.tensor([[0, HEIGHT, 0, WIDTH]]).expand(2, 4)
+    output, inside = output_of(3), torch.ones(2, HEIGHT, WIDTH, dtype=torch.bool)
     known = objective(output, labels, images, Loss(), inside)
     unknown = objective(output, torch.full_like(labels, 255), images, Loss(), inside)
     assert known.mean_squared_error == unknown.mean_squared_error > 0

@@ -91,8 +91,6 @@ def test_a_residual_branch_begins_at_the_enlarged_input():
     network = build(2, sisr_residual=True)
     images = torch.randn(2, 3, 33, 48)
     twice = F.interpolate(images, scale_factor=2, mode="bilinear", align_corners=False)
-    assert (network(images).image - twice).square().mean() < 0.2
-    torch.nn.init.zeros_(network.sisr_head.conv.weight)
     assert torch.equal(network(images).image, twice)
     assert torch.equal(network.super_resolve(images), twice)
 
