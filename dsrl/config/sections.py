@@ -183,7 +183,19 @@ class Training(Strict):
         0, ge=0, description="stop after this many validations without a better mean IoU; 0: never"
     )
     freeze_batch_norm: bool = Field(
-        False, description="keep running statistics and affine parameters of batch norm as loaded"
+        False,
+        description="keep running statistics and affine parameters of batch norm in a trained "
+        "encoder (without ASPP) as loaded",
+    )
+    sync_batch_norm: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="of several GPUs, compute batch norm over the images of all of them; `auto`: "
+        "if each has less than 16",
+    )
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto",
+        description="floating-point type of the forward pass; `auto`: bf16 on GPUs that have it, "
+        "fp16 on others, fp32 on the CPU",
     )
 
 

@@ -38,7 +38,12 @@ LATER_SETTINGS: dict[str, dict[str, Any]] = {
         "separable": False,
         "sisr_residual": False,
     },
-    "training": {"decay_norm_and_bias": True, "encoder_learning_rate_factor": 1.0},
+    "training": {
+        "decay_norm_and_bias": True,
+        "encoder_learning_rate_factor": 1.0,
+        "sync_batch_norm": "auto",
+        "precision": "auto",
+    },
     "loss": {"fa_rows": None},
     "augmentation": {"rotation": 0.0},
 }

@@ -10,6 +10,7 @@ from dsrl.config.sections import Loss
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.losses.feature_affinity import feature_affinity_loss
 from dsrl.models.dsrl import DSRLOutput
+from dsrl.system.distributed import mean_over_processes
 
 
 class Losses(NamedTuple):
@@ -25,6 +26,10 @@ def objective(
     output: DSRLOutput, labels: Tensor, images: Tensor, weights: Loss, inside: Tensor | None = None
 ) -> Losses:
     """The loss of the stage that `output` comes from.
+
+    Each mean is over the pixels, or pairs of pixels, that count. With several processes it is over
+    those of all of them: the mean of their losses, and of the gradients, is that of one process
+    with all images.
 
     Args:
         output: output of the network in training mode.
@@ -69,7 +74,12 @@ def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     # One row per pixel, as channels-last logits lie in memory: a third faster on the CPU.
     rows = logits.float().permute(0, 2, 3, 1).flatten(0, 2)
     total = F.cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-    return total / (labels != IGNORE_INDEX).sum().clamp(min=1)
+    return _mean(total, (labels != IGNORE_INDEX).sum())
+
+
+def _mean(total: Tensor, count: Tensor) -> Tensor:
+    """A sum divided by the count, of all processes, of what it is over; of nothing, 0."""
+    return total / mean_over_processes(count).clamp(min=1e-6)
 
 
 def mean_squared_error(image: Tensor, target: Tensor, inside: Tensor | None) -> Tensor:
@@ -78,7 +88,7 @@ def mean_squared_error(image: Tensor, target: Tensor, inside: Tensor | None) -> 
     if inside is None:
         return F.mse_loss(image.float(), target)
     errors = (image.float() - target).square().mean(1)
-    return (errors * inside).sum() / inside.sum().clamp(min=1)
+    return _mean((errors * inside).sum(), inside.sum())
 
 
 def masked_affinity(
@@ -92,8 +102,8 @@ def masked_affinity(
     valid = F.adaptive_max_pool2d((~inside[:, None]).float(), size) == 0
     # A zero vector is similar to nothing, on both sides, so its pairs add nothing to the sum.
     affinity = feature_affinity_loss(segmentation * valid, super_resolution * valid, rows)
-    pairs = valid.flatten(1).sum(1).double().square().sum().clamp(min=1)
-    return affinity * (len(valid) * size.numel() ** 2 / pairs).to(affinity.dtype)
+    pairs = valid.flatten(1).sum(1).square().sum()
+    return _mean(affinity * (len(valid) * size.numel() ** 2), pairs)
 
 
 def pool_to_stride(features: Tensor, output_size: Sequence[int], stride: int) -> Tensor:

@@ -75,6 +75,15 @@ def sum_over_processes(values: Tensor) -> None:
         dist.all_reduce(values)
 
 
+def mean_over_processes(count: Tensor) -> Tensor:
+    """The mean of a count over all processes. A sum divided by it is, on average over the
+    processes, as DistributedDataParallel averages gradients, the mean over all that was counted in
+    any of them. Does not wait for the device."""
+    total = count.clone()
+    sum_over_processes(total)
+    return total / world_size()
+
+
 def any_process(flag: bool) -> bool:
     """Whether `flag` is set in any process. Costs a message, and no wait for the device."""
     if not dist.is_initialized():

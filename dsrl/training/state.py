@@ -19,9 +19,11 @@ from dsrl.losses import Losses, total_loss
 from dsrl.models.dsrl import DSRL
 from dsrl.system import distributed
 from dsrl.training.optim import build_optimizer, poly_schedule
+from dsrl.training.precision import loss_scaler
 from dsrl.training.start import Start
 
 Row = dict[str, float]  # of the history
+FEW_IMAGES = 16  # of a process, for batch norm of its own
 CROSS_ENTROPY = Losses._fields.index("cross_entropy")
 
 
@@ -57,6 +59,8 @@ class TrainingState:
         position: in the training data.
         sums: float64 (2, losses), of this process over the steps of the epoch so far: the losses,
             each times its weight, and the weights; see `add`.
+        frozen: batch norms that stay as they were loaded.
+        scaler: of the losses, for float16.
         best: None before the first validation.
         history: a row per finished epoch.
     """
@@ -67,6 +71,8 @@ class TrainingState:
     steps_per_epoch: int
     position: Position
     sums: Tensor
+    frozen: Sequence[nn.Module]
+    scaler: torch.amp.GradScaler
     best: Best | None = None
     history: list[Row] = field(default_factory=list)
 
@@ -83,7 +89,7 @@ class TrainingState:
 
     def add(self, losses: Losses, labelled_pixels: Tensor) -> None:
         """Count the losses of a step. The cross entropy is the mean over the labelled pixels of
-        the batch, so it weighs as much as they are; a batch without any has none."""
+        the batch, so it weighs as much as they are; see `mean_over_processes`."""
         values = torch.stack(losses).detach().double()
         weights = torch.ones_like(values)
         weights[CROSS_ENTROPY] = labelled_pixels
@@ -113,6 +119,7 @@ class TrainingState:
             "sums": sums,
             "best": None if self.best is None else vars(self.best),
             "history": self.history,
+            "scaler": self.scaler.state_dict(),
         }
         return Checkpoint(
             run,
@@ -142,6 +149,7 @@ class TrainingState:
         self.scheduler = LambdaLR(self.optimizer, self.scheduler.lr_lambdas, self.steps - 1)
         self.best = None if progress["best"] is None else Best(**progress["best"])
         self.history = progress["history"]
+        self.scaler.load_state_dict(progress.get("scaler") or self.scaler.state_dict())
         restore_random_states(checkpoint.random)
 
 
@@ -168,9 +176,12 @@ def build_state(
     network = DSRL(recipe.model, len(classes), recipe.stage)
     if start is not None:
         start.apply(network, recipe.model, classes)
-    if recipe.training.freeze_batch_norm:
-        for module in batch_norms(network):
-            module.requires_grad_(False)
+    if device.type == "cuda" and shares_batch_norm(recipe, distributed.world_size()):
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    freezes = trained and recipe.training.freeze_batch_norm
+    frozen = batch_norms(backbone_of(network.encoder)) if freezes else []
+    for module in frozen:
+        module.requires_grad_(False)
     network.to(memory_format=torch.channels_last).to(device)
     backbone = backbone_of(network.encoder) if trained else None
     optimizer = build_optimizer(network, recipe.training, backbone)
@@ -182,6 +193,8 @@ def build_state(
         steps_per_epoch=steps_per_epoch,
         position=position,
         sums=torch.zeros(2, len(Losses._fields), dtype=torch.float64, device=device),
+        frozen=frozen,
+        scaler=loss_scaler(recipe.training.precision, device),
     )
 
 
@@ -195,6 +208,13 @@ def is_finished(recipe: Recipe, history: Sequence[Row]) -> bool:
     if not patience or len(scores) <= patience:
         return False
     return max(scores[-patience:]) <= max(scores[:-patience])
+
+
+def shares_batch_norm(recipe: Recipe, processes: int) -> bool:
+    """Whether batch norm is over the images of all processes. PyTorch has that for GPUs only."""
+    choice = recipe.training.sync_batch_norm
+    few = recipe.training.batch_size // processes < FEW_IMAGES
+    return processes > 1 and (choice == "always" or (choice == "auto" and few))
 
 
 def batch_norms(network: nn.Module) -> list[nn.Module]:

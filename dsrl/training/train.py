@@ -26,13 +26,13 @@ from dsrl.training.earlier import Plan, set_aside
 from dsrl.training.guards import Guard
 from dsrl.training.history import HistoryWriter, Progress, report_resumption
 from dsrl.training.loader import EpochSampler, Splits, training_loader
+from dsrl.training.precision import low_precision
 from dsrl.training.start import Start
 from dsrl.training.state import (
     Best,
     Position,
     Row,
     TrainingState,
-    batch_norms,
     build_state,
     is_finished,
 )
@@ -114,16 +114,16 @@ def _train_epoch(
 ) -> Row:
     """Train the rest of the current epoch; returns its row of the history."""
     model.train()
-    if recipe.training.freeze_batch_norm:
-        for module in batch_norms(model):
-            module.eval()
+    for module in state.frozen:
+        module.eval()
     epoch, first, started = state.position.epoch + 1, state.position.step, time.perf_counter()
     for batch in loader:
         guard.stop_if_asked()
         losses, labelled_pixels = _losses(model, batch, transform, recipe, state.sums.device)
         state.optimizer.zero_grad()
-        losses.total.backward()
-        state.optimizer.step()
+        state.scaler.scale(losses.total).backward()
+        state.scaler.step(state.optimizer)
+        state.scaler.update()
         state.scheduler.step()
         state.add(losses, labelled_pixels)
         state.position.step += 1
@@ -146,8 +146,8 @@ def _losses(
     recipe: Recipe,
     device: torch.device,
 ) -> tuple[Losses, Tensor]:
-    """The losses of one batch, with the forward pass in bfloat16 on a GPU; and the number of its
-    labelled pixels."""
+    """The losses of one batch; and the number of its labelled pixels, by which the cross entropy
+    weighs: of several processes, their mean."""
 
     def normalised(images: Tensor) -> Tensor:
         images = normalise(images, transform.mean, transform.std)
@@ -155,10 +155,11 @@ def _losses(
 
     inputs, target, labels, inside = (x.to(device, non_blocking=True) for x in batch)
     inputs, target = normalised(inputs), normalised(target)
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+    dtype = low_precision(recipe.training.precision, device)
+    with torch.autocast(device.type, dtype, enabled=dtype is not None):
         output = model(inputs)
     losses = objective(output, labels.long(), target, recipe.loss, inside)
-    return losses, (labels != IGNORE_INDEX).sum()
+    return losses, distributed.mean_over_processes((labels != IGNORE_INDEX).sum())
 
 
 def _validate(

@@ -109,6 +109,7 @@ COMMON = {
     **dict.fromkeys(["--size", "--image-size", "--input-size"], SIZE),
     **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach"], CHOICE),
     **dict.fromkeys(["--network", "--output-stride", "--upsampler"], CHOICE),
+    **dict.fromkeys(["--sync-batch-norm", "--precision"], CHOICE),
     **dict.fromkeys(["--description", "--experiment-id", "--experiment", "--code"], TEXT),
     **dict.fromkeys(["--weights", "--src-weights"], WEIGHTS),
     **dict.fromkeys(["--checkpoint", "--image-file"], FILE_TO_READ),

@@ -170,6 +170,8 @@ CONCERNS = {
     "training.val_interval": (2, ALL),
     "training.early_stopping": (3, ALL),
     "training.freeze_batch_norm": (True, ALL),
+    "training.sync_batch_norm": ("never", ALL),
+    "training.precision": ("fp32", ALL),
     "loss.w1": (0.5, LATER),
     "loss.w2": (0.5, LAST),
     "loss.fa_stride": (16, LAST),

@@ -85,6 +85,29 @@ def test_arrays_stay_on_disk(split):
     assert isinstance(split.images, np.memmap) and isinstance(split.labels, np.memmap)
 
 
+def resident(file: Path) -> int:
+    """KiB of this mapped file that count as memory of this process."""
+    found, inside = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if not line.split()[0].endswith(":"):  # the head of a mapping
+            inside = line.endswith(str(file.resolve()))
+        elif inside and line.startswith("Rss:"):
+            found += int(line.split()[1])
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux tells it")
+def test_images_that_were_read_are_not_resident(copy):
+    split = PreparedSplit(copy, "val")
+    files = [copy / "val" / f"{name}.npy" for name in ("images", "labels", "native_labels")]
+    assert split.images.sum() and split.labels.sum()
+    assert resident(files[0]) > 0 and resident(files[1]) > 0  # the measure sees what is read
+    for index in range(len(split)):
+        split.sample(index)
+        split.native_label(index)
+    assert [resident(file) for file in files] == [0, 0, 0]
+
+
 def keep(path: Path, count: int) -> None:
     path.write_bytes(path.read_bytes()[:count])
 

@@ -1,5 +1,9 @@
 """L = L_ce + w1 L_mse + w2 L_fa, and who learns from which part of it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -226,3 +230,59 @@ def test_pool_to_stride_rounds_up_and_never_enlarges():
     assert pool_to_stride(features, (66, 94), 16).shape == (1, 2, 5, 6)
     assert pool_to_stride(features, (660, 940), 16) is features
     assert pool_to_stride(features, (66, 94), 1000).shape == (1, 2, 1, 1)
+
+
+PARTS_OF_A_BATCH = """
+import sys
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from dsrl.config.sections import Loss, Model
+from dsrl.losses import objective
+from dsrl.models.dsrl import DSRL
+from dsrl.training.state import batch_norms
+
+torch.manual_seed(0)
+network = DSRL(Model(encoder="mobilenetv3_small_050", decoder_channels=16), 5, 3).train()
+for norm in batch_norms(network):
+    norm.eval()
+images, target = torch.randn(4, 3, 32, 48), torch.randn(4, 3, 64, 96)
+labels, inside = torch.randint(5, (4, 64, 96)), torch.ones(4, 64, 96, dtype=torch.bool)
+labels[0], labels[1, 9:], labels[3, :, :7] = 255, 255, 255
+inside[1, :, 40:], inside[2, :30] = False, False
+
+def trained(model, part):
+    parts = (x[part] for x in (labels, target))
+    losses = objective(model(images[part]), *parts, Loss(w2=1.0), inside[part])
+    losses.total.backward()
+    values = torch.stack(losses).detach()
+    gradients = [p.grad.flatten() for p in network.parameters()]
+    network.zero_grad()
+    return values, torch.cat(gradients)
+
+expected = trained(network, slice(None))
+dist.init_process_group("gloo")
+rank = dist.get_rank()
+found = trained(DistributedDataParallel(network), slice(2 * rank, 2 * rank + 2))
+dist.all_reduce(found[0])
+torch.testing.assert_close(found[0] / 2, expected[0], rtol=1e-5, atol=1e-6)
+torch.testing.assert_close(found[1], expected[1], rtol=1e-4, atol=1e-6)
+assert found[1].abs().max() > 1e-3
+"""
+
+
+def test_two_processes_learn_what_one_does_with_the_whole_batch(tmp_path):
+    """Though labels and padding are divided unequally. Batch norm is frozen."""
+    script = tmp_path / "script.py"
+    script.write_text(PARTS_OF_A_BATCH)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*command, script],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -22,7 +22,7 @@ from dsrl.data.dataset import PreparedSplit, TrainingSet
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.losses import Losses
-from dsrl.training.state import TrainingState
+from dsrl.training.state import TrainingState, shares_batch_norm
 
 CPU = torch.device("cpu")
 
@@ -152,8 +152,37 @@ def test_frozen_batch_norm_is_left_as_loaded(prepared, tiny_settings, trained, t
     train(settings, 2, prepared, tmp_path, previous)
     after = final_layers(tmp_path)
     norms = {n.removesuffix("running_mean") for n in before if n.endswith("running_mean")}
-    frozen = {name for name in before if name.rpartition(".")[0] + "." in norms}
-    assert norms and {n for n, layer in before.items() if torch.equal(after[n], layer)} == frozen
+    frozen = {
+        name
+        for name in before
+        if name.rpartition(".")[0] + "." in norms and name.startswith("encoder.backbone.")
+    }
+    assert frozen and {n for n, layer in before.items() if torch.equal(after[n], layer)} == frozen
+
+
+def test_norms_that_were_never_trained_are_not_frozen(prepared, tiny_settings, tmp_path):
+    settings = tiny_settings(freeze_batch_norm=True, epochs=1)
+    before = first_layers(settings, 1, prepared, tmp_path)
+    train(settings, 1, prepared, tmp_path)
+    after = final_layers(tmp_path)
+    assert not [n for n, layer in before.items() if torch.equal(after[n], layer)]
+
+
+def test_batch_norm_is_shared_where_each_process_has_few_images(tiny_settings):
+    def shared(processes: int, **settings: object) -> bool:
+        return shares_batch_norm(tiny_settings(**settings).recipe(1), processes)
+
+    assert shared(2, batch_size=16) and not shared(2, batch_size=32) and not shared(1)
+    assert shared(2, batch_size=32, sync_batch_norm="always")
+    assert not shared(2, batch_size=16, sync_batch_norm="never")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_low_precision_trains_nearly_alike(prepared, tiny_settings, trained, tmp_path, precision):
+    train(tiny_settings(precision=precision), 1, prepared, tmp_path)
+    exact, found = history(trained[1]), history(tmp_path)
+    assert found.total.tolist() == pytest.approx(exact.total.tolist(), rel=0.05)
+    assert not same(final_layers(tmp_path), final_layers(trained[1]))
 
 
 @pytest.mark.parametrize("stage", [2, 3])

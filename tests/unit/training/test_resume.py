@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.amp import GradScaler
 from training import (
     assert_same_training,
     before_each,
@@ -66,6 +67,22 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
     torch.rand(step)
     train(tiny_settings(), 1, prepared, tmp_path)
     assert_same_training(tmp_path, trained[1])
+
+
+def test_an_interrupted_training_in_float16_ends_as_an_undisturbed_one(
+    prepared, tiny_settings, tmp_path, monkeypatch
+):
+    """So the scaler of its losses goes on where it was; here it halves at the first step."""
+    settings = tiny_settings(precision="fp16")
+    monkeypatch.setattr("dsrl.training.state.loss_scaler", lambda *_: GradScaler("cpu", 2.0**40))
+    train(settings, 1, prepared, tmp_path / "whole")
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        interrupt(patch, 4)
+        train(settings, 1, prepared, tmp_path / "cut")
+    train(settings, 1, prepared, tmp_path / "cut")
+    assert_same_training(tmp_path / "cut", tmp_path / "whole")
+    scaler = load_checkpoint(next((tmp_path / "cut" / "checkpoints").iterdir())).progress["scaler"]
+    assert scaler["scale"] < 2.0**40
 
 
 def test_random_numbers_go_on_where_they_were(prepared, tiny_settings, tmp_path, monkeypatch):
