@@ -14,11 +14,13 @@ import segmentation_models_pytorch as smp
 import torch
 import torch.nn.functional as F
 from measure import interleaved, machine, ratio, row
+from network_cost import affinity_flops
 from torch import Tensor, nn
 
 from dsrl.config.settings import Settings, read_settings
 from dsrl.data.description import load_description
 from dsrl.losses import objective
+from dsrl.models.cost import flops
 from dsrl.models.dsrl import DSRL, DSRLOutput
 from dsrl.system.distributed import set_up_device
 
@@ -165,8 +167,11 @@ def main() -> None:
         "(segmentation_models_pytorch's) DeepLabV3Plus with the same encoder, output stride and "
         "decoder channels. A step is the forward pass, the losses, the backward pass and SGD, on "
         f"random images, batch {batch}; inference is a forward pass, batch 1, float32. *Thin* is "
-        "with `separable: true` and `upsampler: thin`, as smp's convolutions are. ms: median "
-        f"(range) of {arguments.rounds} rounds, interleaved. {machine(device)}.\n"
+        "with `separable: true` and `upsampler: thin`, as smp's convolutions are. *Operations* are "
+        "those of convolutions and matrix products beside those of smp, small: what the time would "
+        "be at its operations per second. ms: median (range) of "
+        f"{arguments.rounds} rounds of steps and {4 * arguments.rounds} of inference, interleaved. "
+        f"{machine(device)}.\n"
     )
     steps(settings, classes, batch, device, arguments.rounds)
     print()
@@ -185,11 +190,29 @@ def steps(settings: Settings, classes: int, batch: int, device: torch.device, ro
         name = f"stage 3 without FA{suffix}"
         calls[name] = ours(variant, 3, classes, batch, device, affinity=False)
     times = interleaved(calls, rounds)
-    print(row("training step", "ms", "/ smp, small", "/ smp, full", "target"))
-    print("|---|---:|---:|---:|---|")
+    costs = step_costs(settings, classes)
+    print(row("training step", "ms", "/ smp, small", "/ smp, full", "operations", "target"))
+    print("|---|---:|---:|---:|---:|---|")
     for name, found in times.items():
         peers = [ratio(found, times[p]) for p in ("smp, small", "smp, full")]
-        print(row(name, found, *peers, STEP_TARGETS.get(name.removesuffix(", thin"), "")))
+        share = f"{costs[name] / costs['smp, small']:.2f}"
+        print(row(name, found, *peers, share, STEP_TARGETS.get(name.removesuffix(", thin"), "")))
+
+
+def step_costs(settings: Settings, classes: int) -> dict[str, int]:
+    """FLOPs of each step: the backward pass costs two forward passes."""
+    small, full = settings.data.input_size, settings.data.output_size
+    with torch.device("meta"):
+        base = smp_network(settings, classes).train()
+    costs = {"smp, small": 3 * flops(base, small), "smp, full": 3 * flops(base, full)}
+    for suffix, variant in (("", settings), (", thin", thin(settings))):
+        for stage in (1, 2, 3):
+            with torch.device("meta"):
+                network = DSRL(variant.model, classes, stage).train()
+            costs[f"stage {stage}{suffix}"] = 3 * flops(network, small)
+        costs[f"stage 3 without FA{suffix}"] = costs[f"stage 3{suffix}"]
+        costs[f"stage 3{suffix}"] += affinity_flops(network, small, variant)
+    return costs
 
 
 def passes(settings: Settings, classes: int, device: torch.device, rounds: int) -> None:
@@ -203,8 +226,17 @@ def passes(settings: Settings, classes: int, device: torch.device, rounds: int) 
         "pruned, thin": DSRL(thin(settings).model, classes, 1),
     }
     for network in networks.values():
-        network.eval().to(device)
-    networks["smp"].to(memory_format=torch.channels_last)  # its faster format
+        network.eval().to(device, memory_format=torch.channels_last)  # the faster format of all
+    costs = {
+        name: flops(networks[key], size)
+        for name, key, size in (
+            ("smp, small", "smp", small),
+            ("smp, full", "smp", full),
+            ("base network, full", "base network", full),
+            ("pruned", "pruned", small),
+            ("pruned, thin", "pruned, thin", small),
+        )
+    }
     calls = {
         "smp, small": inference(networks["smp"], small, device),
         "smp, full": inference(networks["smp"], full, device),
@@ -215,11 +247,13 @@ def passes(settings: Settings, classes: int, device: torch.device, rounds: int) 
         if device.type == "cpu":
             calls[f"{name}, ONNX Runtime"] = onnx_runtime(networks[name], small)
     times = interleaved(calls, rounds)
-    print(row("inference", "ms", "/ smp, small", "/ smp, full", "/ pruned", "target"))
-    print("|---|---:|---:|---:|---:|---|")
+    columns = ("ms", "/ smp, small", "/ smp, full", "/ pruned", "operations", "target")
+    print(row("inference", *columns))
+    print("|---|---:|---:|---:|---:|---:|---|")
     for name, found in times.items():
         peers = [ratio(found, times[p]) for p in ("smp, small", "smp, full", "pruned")]
-        print(row(name, found, *peers, PASS_TARGETS.get(name.replace(", thin", ""), "")))
+        share = f"{costs[name.removesuffix(', ONNX Runtime')] / costs['smp, small']:.2f}"
+        print(row(name, found, *peers, share, PASS_TARGETS.get(name.replace(", thin", ""), "")))
 
 
 if __name__ == "__main__":

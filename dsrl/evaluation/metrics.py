@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 LANES = 4
-CHUNK = 2**17  # pixels whose intermediate results fit the second-level cache
+CHUNK = 2**18  # pixels whose intermediate results fit the second-level cache
 
 
 class ConfusionMatrix:
@@ -50,17 +50,16 @@ class ConfusionMatrix:
                 "prediction and target must both be (N, H, W), "
                 f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
             )
-        classes, ignored = self.num_classes, self.ignore_index
-        first, end = min(0, ignored), max(classes, ignored + 1)  # of the values in the target
-        if not (_within(target, first, end) and _within(prediction, 0, classes)):
+        rows, first, ignored, end = self._rows(target)
+        if not (_within(rows, 0, end) and _within(prediction, 0, self.num_classes)):
             self._check(prediction, target)
-            prediction = prediction.masked_fill(target == ignored, 0)
-        shape = end - first, classes
+            prediction = prediction.masked_fill(target == self.ignore_index, 0)
+        shape = end, self.num_classes
         counts = torch.zeros((len(target), *shape), dtype=torch.int64, device=target.device)
-        for image, pair in enumerate(zip(target.flatten(1), prediction.flatten(1), strict=True)):
-            counts[image] = _count_pairs(*pair, first, shape)
-        counts[:, ignored - first] = 0
-        matrices = counts[:, -first : classes - first]
+        for image, pair in enumerate(zip(rows.flatten(1), prediction.flatten(1), strict=True)):
+            counts[image] = _count_pairs(*pair, shape)
+        counts[:, ignored] = 0
+        matrices = counts[:, first : first + self.num_classes]
         if counts.sum() != matrices.sum():
             self._check(prediction, target)
         self.to(matrices.device)
@@ -103,6 +102,16 @@ class ConfusionMatrix:
         """Share of the counted pixels that are predicted correctly; NaN without counted pixels."""
         return float(self.matrix.diagonal().sum().double() / self.matrix.sum())
 
+    def _rows(self, target: Tensor) -> tuple[Tensor, int, int, int]:
+        """The row of the counts for each pixel, the rows of the first class and of ignored pixels,
+        and how many there are: few, as the counts have to fit the cache."""
+        if target.dtype == torch.uint8 and self.ignore_index == 255:
+            return target + 1, 1, 0, self.num_classes + 1  # 255 + 1 is 0
+        first = max(0, -self.ignore_index)
+        ignored = self.ignore_index + first
+        end = max(first + self.num_classes, ignored + 1)
+        return target.int() + first, first, ignored, end
+
     def _check(self, prediction: Tensor, target: Tensor) -> None:
         """Raises ValueError if a value that is to be counted is out of range."""
         counted = target != self.ignore_index
@@ -129,18 +138,18 @@ def _within(values: Tensor, start: int, end: int) -> bool:
     return start <= low and high < end
 
 
-def _count_pairs(rows: Tensor, columns: Tensor, first: int, shape: tuple[int, int]) -> Tensor:
+def _count_pairs(rows: Tensor, columns: Tensor, shape: tuple[int, int]) -> Tensor:
     """How often each pair of a row and a column occurs: int64 `shape`.
 
     Neighbours mostly raise the same count, and each would wait for the one before to be stored. So
     they take turns with LANES matrices.
 
     Args:
-        rows, columns: flat, of any integer dtype; rows from `first` on, columns from 0 on.
+        rows, columns: flat, of any integer dtype, from 0 on.
     """
     size, width = shape[0] * shape[1], shape[1]
     dtype = torch.int16 if LANES * size < 2**15 else torch.int32  # the smaller, the faster
-    starts = torch.arange(LANES, dtype=dtype, device=rows.device) * size - first * width
+    starts = torch.arange(LANES, dtype=dtype, device=rows.device) * size
     lanes = starts.repeat(CHUNK // LANES)
     counts = torch.zeros(LANES * size, dtype=torch.int64, device=rows.device)
     for row, column in zip(rows.split(CHUNK), columns.split(CHUNK), strict=True):
