@@ -115,6 +115,9 @@ class Settings(Strict):
         "", description="text about the run; kept in its files and in TensorBoard"
     )
     seed: Seed = Field(0, description="seed of the weights, data order and augmentation")
+    last_stage: Stage = Field(
+        3, description="the last stage that is trained: 1 trains SSSR alone, as for a base network"
+    )
     track_code: bool = Field(
         False,
         description="compute again what depends on changed code; comments and layout do not count",

@@ -48,6 +48,28 @@ def test_experiments_share_what_they_can(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_equal_trainings_are_done_once(tmp_path: Path) -> None:
+    """Those that differ in `w2` have stages 1 and 2 in common; a base network stage 1."""
+    changes = {"same": {}, "more": {"w2": 2}, "base": {"last_stage": 1}, "none": {"w1": 0}}
+    config = write_config(tmp_path / "config.yaml", experiments=changes, seeds=[0])
+    found = names(dry_run(tmp_path, config=config))
+    assert found["train"] == 3 + 1 + 0 + 2
+    assert found["same_training"] == 0 + 2 + 1 + 1
+    assert found["benchmark"] == 3 + 3 + 1 + 3
+    assert found["prune"] == found["curves"] == found["examples"] == 4
+
+
+@pytest.mark.slow
+def test_a_shared_training_is_where_an_own_one_would_be(experiments: Path, tmp_path: Path) -> None:
+    shutil.copytree(experiments, tmp_path / "run", copy_function=shutil.copy2)
+    changes = {**EXPERIMENTS, "more": EXPERIMENTS["small"] | {"w2": 2}}
+    config = write_config(tmp_path / "config.yaml", experiments=changes)
+    files = [f"results/{name}/seed1/stage2/final.weights" for name in ("small", "more")]
+    done = snakemake(tmp_path / "run", files[1], config=config)
+    assert set(names(done.stdout + done.stderr)) <= {"settings", "same_training"}
+    assert (tmp_path / "run" / files[0]).samefile(tmp_path / "run" / files[1])
+
+
 @pytest.mark.slow
 def test_table_has_mean_and_deviation_over_seeds(experiments: Path) -> None:
     table = pd.read_csv(experiments / "results/benchmark.csv")

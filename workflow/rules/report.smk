@@ -70,7 +70,7 @@ rule classes:
 
 rule examples:
     input:
-        weights=expand("results/{{run}}/stage{stage}/final.weights", stage=STAGES),
+        weights=of_stages("final.weights"),
         data=prepared(SPLITS[0]),
         arrays=arrays(SPLITS[0]),
     output:
@@ -103,7 +103,7 @@ rule examples:
 
 rule curves:
     input:
-        expand("results/{{run}}/stage{stage}/history.csv", stage=STAGES),
+        of_stages("history.csv"),
     output:
         report(
             "results/{run}/curves.png",

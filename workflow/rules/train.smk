@@ -26,7 +26,7 @@ if ENCODERS:
 # Snakemake deletes outputs before it runs their rule again; `dsrl train` brings them back to set
 # them aside.
 onstart:
-    for run, stage in itertools.product(RUNS, STAGES):
+    for run, stage in [(run, stage) for run in RUNS for stage in stages(run)]:
         for file in ("final.weights", "history.csv"):
             keep(Path("results", run, f"stage{stage}", file))
 
@@ -45,6 +45,8 @@ rule train:
         "logs/{run}/train_stage{stage}.log",
     benchmark:
         "logs/benchmarks/{run}/train_stage{stage}.tsv"
+    wildcard_constraints:
+        run=runs_with(same=False),
     threads: gpu_threads(HARDWARE.gpus_per_job)
     resources:
         **gpu_resources(HARDWARE.gpus_per_job, HARDWARE.nodes),
@@ -65,9 +67,31 @@ rule train:
         " --output {params.output:q} --code={params.code} {resources.options} 2> {log:q}"
 
 
+# Experiments that differ in w2 only have stages 1 and 2 in common: these are trained once, and the
+# files of the other experiments are second names of theirs.
+rule same_training:
+    input:
+        weights=same_training("final.weights"),
+        history=same_training("history.csv"),
+    output:
+        weights="results/{run}/stage{stage}/final.weights",
+        history="results/{run}/stage{stage}/history.csv",
+    log:
+        "logs/{run}/same_training_stage{stage}.log",
+    benchmark:
+        "logs/benchmarks/{run}/same_training_stage{stage}.tsv"
+    wildcard_constraints:
+        run=runs_with(same=True),
+    localrule: True
+    shell:
+        "(ln -f {input.weights:q} {output.weights:q} || cp {input.weights:q} {output.weights:q};"
+        " ln -f {input.history:q} {output.history:q} || cp {input.history:q} {output.history:q})"
+        " 2> {log:q}"
+
+
 rule prune:
     input:
-        f"results/{{run}}/stage{STAGES[-1]}/final.weights",
+        lambda wildcards: of_stages("final.weights")(wildcards)[-1],
     output:
         "results/{run}/inference.weights",
     log:

@@ -135,6 +135,7 @@ CONCERNS = {
     "experiment_id": ("e1", NONE),
     "description": ("text", NONE),
     "seed": (1, ALL),
+    "last_stage": (1, NONE),
     "track_code": (True, NONE),
     "stages": ({2: {"epochs": 3}}, (2,)),
     "data.dataset": ("camvid", NONE),  # names the folder, whose checksums do concern it
