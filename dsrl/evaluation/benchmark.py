@@ -138,7 +138,12 @@ def _score(
     network, transform, info = loaded
     native = split.manifest.split != "train"  # the training split stores no native labels
     with explained_faults(EVALUATION_BATCH, info.input_size):
-        return evaluate(network, split, transform, device, native=native, class_map=class_map)
+        return evaluate(
+            *(network, split, transform, device),
+            native=native,
+            boundaries=True,
+            class_map=class_map,
+        )
 
 
 def _identity(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device) -> Row:
@@ -169,6 +174,7 @@ def _score_columns(scores: Scores, split: PreparedSplit, not_scored: Collection[
         "mean_iou": scores.mean_iou,
         "mean_iou_per_image": scores.mean_iou_per_image,
         "mean_iou_native": scores.mean_iou_native,
+        "boundary_iou": scores.boundary_iou,
         "cross_entropy": scores.cross_entropy,
         "baseline_class": split.manifest.classes[frequent].name,
         "baseline_pixel_accuracy": baseline_accuracy,

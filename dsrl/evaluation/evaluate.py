@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from dsrl.data.dataset import EvaluationSet, PreparedSplit
@@ -16,6 +16,7 @@ from dsrl.evaluation.metrics import ConfusionMatrix
 from dsrl.system import distributed
 
 EVALUATION_BATCH = 8  # images; the scores do not depend on it
+BOUNDARY = 3  # pixels
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Scores:
     mean_iou_per_image: float
     cross_entropy: float  # nats per labelled pixel of a class that can be predicted
     mean_iou_native: float  # at the native size of the labels; NaN unless requested
+    boundary_iou: float  # mean IoU of the pixels near another class; NaN unless requested
     per_class_iou: list[float]
     class_pixels: list[int]  # labelled pixels of each class, at the output size
 
@@ -40,6 +42,7 @@ def evaluate(
     *,
     batch_size: int = EVALUATION_BATCH,
     native: bool = False,
+    boundaries: bool = False,
     class_map: ClassMap | None = None,
     each_batch: Callable[[], None] = lambda: None,
 ) -> Scores:
@@ -53,6 +56,8 @@ def evaluate(
         transform: on `device`.
         native: also resize the predictions (nearest) to the native size of the labels and compare
             there, as the official Cityscapes evaluation does.
+        boundaries: also compute the mean IoU of only those pixels that are near another class; see
+            `near_another_class`.
         class_map: where the network has other classes than `split`. What the network predicts is
             the class with the largest of its own logits, as always, and then mapped; where it maps
             to no class of the data, the prediction is wrong. A class of the data that nothing maps
@@ -68,6 +73,7 @@ def evaluate(
     not_scored = class_map.not_scored if class_map else []
     values = classes + (class_map is not None)  # with "none of them", which is in no label
     confusion = ConfusionMatrix(values, IGNORE_INDEX, not_scored).to(device)
+    boundary_confusion = ConfusionMatrix(values, IGNORE_INDEX, not_scored).to(device)
     native_confusion = ConfusionMatrix(values, IGNORE_INDEX, not_scored)
     cross_entropy = torch.zeros((), dtype=torch.float64, device=device)
     seen = 0
@@ -85,6 +91,9 @@ def evaluate(
             targets = class_map.possible(labels)
         predictions = predictions.byte()  # which count faster than int64
         confusion.update(predictions, labels)
+        if boundaries:
+            away = ~near_another_class(labels, BOUNDARY)
+            boundary_confusion.update(predictions, labels.masked_fill(away, IGNORE_INDEX))
         cross_entropy += F.cross_entropy(
             logits, targets.long(), ignore_index=IGNORE_INDEX, reduction="sum"
         ).double()
@@ -95,7 +104,10 @@ def evaluate(
         seen += len(images)
     network.train(was_training)
     native_confusion.to(device)
-    for counts in (*confusion.counts, *native_confusion.counts, cross_entropy):
+    for counts in (
+        *(*confusion.counts, *native_confusion.counts, *boundary_confusion.counts),
+        cross_entropy,
+    ):
         distributed.sum_over_processes(counts)
     class_pixels = confusion.matrix.sum(1)[:classes]
     predictable = [c for c in range(classes) if c not in not_scored]
@@ -105,6 +117,29 @@ def evaluate(
         confusion.mean_iou_per_image,
         float(cross_entropy / class_pixels[predictable].sum()),
         native_confusion.mean_iou,
+        boundary_confusion.mean_iou,
         confusion.per_class_iou[:classes].tolist(),
         class_pixels.tolist(),
     )
+
+
+def near_another_class(labels: Tensor, distance: int) -> Tensor:
+    """Where a pixel of another class is at most `distance` rows and columns away, as in the
+    trimaps of Kohli et al. (IJCV 2009). Ignored pixels are of no class.
+
+    Args:
+        labels: uint8 (N, H, W), train ids.
+
+    Returns:
+        bool (N, H, W).
+    """
+    ignored = labels == IGNORE_INDEX
+    highest = labels.float().masked_fill(ignored, -1)
+    lowest = -labels.float().masked_fill(ignored, IGNORE_INDEX)
+    size = 2 * distance + 1
+    for window in ((1, size), (size, 1)):
+        padding = tuple(side // 2 for side in window)
+        highest, lowest = (
+            F.max_pool2d(x, window, stride=1, padding=padding) for x in (highest, lowest)
+        )
+    return (highest > -lowest) & ~ignored

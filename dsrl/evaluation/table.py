@@ -18,6 +18,11 @@ COLUMNS = (
 
 # Columns of text that may be empty. Earlier versions had only the first.
 TEXTS = ("experiment", "class_map", "class_map_note")
+# The quantile 0.975 of Student's t distribution with 1, 2, ... degrees of freedom.
+T = (
+    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
+    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
+)
 
 # Shown as columns of the table where its rows differ in them, and otherwise in the heading.
 VARYING = ("experiment", "network", "encoder", "sizes", "class_map")
@@ -59,7 +64,8 @@ def read_scores(path: Path) -> pd.DataFrame:
         column: frame[column].astype(object).fillna("").astype(str) if column in frame else ""
         for column in TEXTS
     }
-    return frame.assign(**texts)
+    frame = frame.assign(**texts)
+    return frame if "boundary_iou" in frame else frame.assign(boundary_iou=float("nan"))
 
 
 def write_table(frames: Sequence[pd.DataFrame], output: Path) -> None:
@@ -94,6 +100,7 @@ def format_table(frames: Sequence[pd.DataFrame]) -> str:
     for group in map(pd.concat, groups.values()):
         varying = [key for key in VARYING if group[key].nunique() > 1]
         parts += [_heading(group, varying), _stage_table(group, varying), NOTE]
+        parts += _differences(group, varying)
         maps = group[group.class_map != ""].groupby(["class_map", "class_map_note"], sort=False)
         parts += [f"Class map {name}: {note}." for (name, note), _ in maps]
         for name, experiment in group.groupby("experiment", sort=False):
@@ -138,6 +145,7 @@ def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
             "Cross Entropy Error": _mean(runs.cross_entropy, 3),
             "Best Epoch": ", ".join(runs.best_epoch.astype(str)),
             "Mean IoU % at label size": _percent(runs.mean_iou_native),
+            "Boundary IoU %": _percent(runs.boundary_iou),
             "Parameters (M)": f"{runs.parameters.iloc[0] / 1e6:.2f}",
             "GFLOPs": f"{runs.gflops.iloc[0]:.2f}",
             "Latency (ms)": _mean(runs.latency_ms, 1),
@@ -145,6 +153,44 @@ def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
         for runs in _over_seeds(group, varying)
     ]
     return _markdown(pd.DataFrame(rows), text_columns=len(varying) + 1)
+
+
+def _differences(group: pd.DataFrame, varying: Sequence[str]) -> list[str]:
+    """A table of what each row differs from the first one, seed by seed; none without seeds."""
+    first, *others = _over_seeds(group, varying)
+    rows = []
+    for runs in others:
+        pairs = runs.merge(first, on="seed", suffixes=("", "_first"))
+        if len(pairs) > 1:
+            rows.append(
+                {key.capitalize().replace("_", " "): runs[key].iloc[0] for key in varying}
+                | {"Type": runs.type.iloc[0]}
+                | {
+                    title: _interval(100 * (pairs[column] - pairs[f"{column}_first"]))
+                    for title, column in (
+                        ("Mean IoU", "mean_iou"),
+                        ("Mean IoU at label size", "mean_iou_native"),
+                        ("Boundary IoU", "boundary_iou"),
+                    )
+                }
+                | {"Seeds": str(len(pairs))}
+            )
+    if not rows:
+        return []
+    title = (
+        "Differences to the first row, in points, over pairs of equal seeds: mean [95 % interval]"
+    )
+    return [title, _markdown(pd.DataFrame(rows), text_columns=len(varying) + 1)]
+
+
+def _interval(values: pd.Series) -> str:
+    """Mean and 95 % confidence interval, by Student's t; "-" if a value is NaN."""
+    if values.isna().any():
+        return "-"
+    freedom = len(values) - 1
+    t = T[freedom - 1] if freedom <= len(T) else 1.96 + 2.5 / freedom
+    half = t * values.std() / len(values) ** 0.5
+    return f"{values.mean():+.2f} [{values.mean() - half:+.2f}, {values.mean() + half:+.2f}]"
 
 
 def _class_table(runs: pd.DataFrame, title: str) -> str:

@@ -1,7 +1,9 @@
 """Scores of a network on a split do not depend on the batches; a benchmark has them in a row."""
 
 import dataclasses
+import itertools
 import json
+import math
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from dsrl.data.preprocess import preprocess
 from dsrl.data.transforms import resize_labels
 from dsrl.evaluation import ConfusionMatrix
 from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
-from dsrl.evaluation.evaluate import evaluate
+from dsrl.evaluation.evaluate import evaluate, near_another_class
 from dsrl.models.cost import flops, parameters
 
 CPU = torch.device("cpu")
@@ -180,3 +182,29 @@ def test_a_benchmark_of_other_classes_is_refused_with_what_differs(
     info = weights.info.model_copy(update={"classes": (other, *rest)})
     with pytest.raises(ValueError, match=rf"\('another' there, '{first.name}' here\)"):
         call_benchmark(Weights(info, weights.layers), prepared, tmp_path)
+
+
+def test_near_another_class_is_a_window_that_has_one():
+    labels = torch.randint(3, (2, 9, 14), generator=torch.Generator().manual_seed(0)).byte()
+    labels = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    labels[:, 10:20, 15:40] = 255
+    found = near_another_class(labels, 3)
+    for image, row, column in itertools.product(range(2), range(36), range(56)):
+        window = labels[image, max(row - 3, 0) : row + 4, max(column - 3, 0) : column + 4]
+        own = labels[image, row, column]
+        expected = own != 255 and bool(((window != own) & (window != 255)).any())
+        assert found[image, row, column] == expected
+    assert 0.2 < found.float().mean() < 0.9
+
+
+def test_boundary_iou_counts_only_pixels_near_another_class(prepared, weights, network, score):
+    split = PreparedSplit(prepared, "val")
+    confusion = ConfusionMatrix(len(split.manifest.classes))
+    for index in range(len(split)):
+        image, label = split.sample(index)
+        with torch.no_grad():
+            prediction = network(weights.info.transform(image[None])).logits.argmax(1)
+        near = near_another_class(label[None], 3)
+        confusion.update(prediction.byte(), label[None].masked_fill(~near, 255))
+    assert score(split, boundaries=True).boundary_iou == pytest.approx(confusion.mean_iou)
+    assert math.isnan(score(split).boundary_iou)

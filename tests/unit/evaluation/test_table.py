@@ -30,6 +30,7 @@ def row(**changes) -> pd.DataFrame:
         "mean_iou": 0.57831,
         "mean_iou_per_image": 0.51784,
         "mean_iou_native": 0.5611,
+        "boundary_iou": 0.4321,
         "cross_entropy": 0.2284,
         "baseline_class": "road",
         "baseline_pixel_accuracy": 0.4,
@@ -59,6 +60,7 @@ def test_figures_stand_under_their_headings():
         "Cross Entropy Error": "0.228",
         "Best Epoch": "7",
         "Mean IoU % at label size": "56.11",
+        "Boundary IoU %": "43.21",
         "Parameters (M)": "1.23",
         "GFLOPs": "3.46",
         "Latency (ms)": "12.3",
@@ -106,6 +108,33 @@ def test_experiments_with_other_classes_have_tables_of_their_own():
     text = format_table([row(), other])
     assert cells(text, "tree") == ["tree", "25.00"]
     assert cells(text, "road") == ["road", "90.00"]  # in one of the tables, not in both
+
+
+def test_differences_are_paired_by_seed():
+    """Of three pairs: mean, and Student's interval, whose quantile is 4.303."""
+    gains = {0: 0.010, 1: 0.016, 2: 0.013}
+    frames = [
+        row(seed=seed, type=t, mean_iou=0.5 + 0.1 * seed + gain * (t != "SSSR"))
+        for t in ("SSSR", "SSSR+SISR")
+        for seed, gain in gains.items()
+    ]
+    text = format_table(frames)
+    table = text[text.index("Differences to the first row") :]
+    half = 4.303 * 0.3 / math.sqrt(3)
+    found = dict(zip(cells(table, "Type"), cells(table, "SSSR+SISR"), strict=True))
+    assert found == {
+        "Type": "SSSR+SISR",
+        "Mean IoU": f"+1.30 [{1.3 - half:+.2f}, {1.3 + half:+.2f}]",
+        "Mean IoU at label size": "+0.00 [+0.00, +0.00]",
+        "Boundary IoU": "+0.00 [+0.00, +0.00]",
+        "Seeds": "3",
+    }
+    assert "Differences" not in format_table([row(), row(type="SSSR+SISR")])
+
+
+def test_tables_of_versions_without_boundary_iou_are_read(tmp_path):
+    row().drop(columns="boundary_iou").to_csv(tmp_path / "1.csv", index=False)
+    assert cells(format_table([read_scores(tmp_path / "1.csv")]), "SSSR")[6] == "-"
 
 
 def merge(paths, output):
