@@ -20,7 +20,7 @@ from dsrl.config.settings import STAGES, Settings
 from dsrl.system.files import keep_inputs
 
 # torchrun tells `dsrl` about these.
-WORKFLOW_ONLY = ("gpus_per_job", "nodes")
+WORKFLOW_ONLY = ("gpus_per_job", "nodes", "threads_per_job")
 
 
 def add_commands(commands: Any) -> None:

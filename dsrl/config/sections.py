@@ -267,6 +267,12 @@ class Resources(Strict):
     nodes: int = Field(
         1, ge=1, description="nodes of a training, each with `gpus_per_job`; several need Slurm"
     )
+    threads_per_job: int | None = Field(
+        None,
+        ge=1,
+        description="CPU cores of each training and benchmark without a GPU. Default: all that "
+        "Snakemake has; with 1, several trainings run side by side, which is faster in sum",
+    )
     num_workers: int = Field(2, ge=0, description="data loader processes of each training process")
     compile: bool = Field(False, description="torch.compile the network (CUDA only)")
     checkpoint_interval: int = Field(1, ge=1, description="epochs between checkpoints")

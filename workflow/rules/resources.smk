@@ -34,9 +34,11 @@ if not ON_CLUSTER:
 
 def gpu_threads(gpus=1):
     """Cores for a job with `gpus` GPUs: its share here; on a cluster, as many as it keeps busy."""
+    if ON_CPU or not (LOCAL_GPUS or ON_CLUSTER):
+        return min(CORES, HARDWARE.threads_per_job or CORES)
     if LOCAL_GPUS:
         return max(1, CORES * gpus // len(LOCAL_GPUS))
-    return CORES if ON_CPU or not ON_CLUSTER else gpus * (1 + HARDWARE.num_workers)
+    return gpus * (1 + HARDWARE.num_workers)
 
 
 def gpu_resources(gpus=1, nodes=1):
@@ -69,7 +71,7 @@ def gpu_resources(gpus=1, nodes=1):
 
 def train_options():
     """The settings in `resources` as options of `dsrl train`."""
-    options = HARDWARE.model_dump(exclude={"gpus_per_job", "nodes", "compile"})
+    options = HARDWARE.model_dump(exclude={"gpus_per_job", "nodes", "threads_per_job", "compile"})
     texts = [f"--{key.replace('_', '-')} {value}" for key, value in options.items()]
     return " ".join([*texts, *(["--compile"] if HARDWARE.compile else [])])
 

@@ -190,6 +190,7 @@ CONCERNS = {
     "report.examples": (3, NONE),
     "resources.device": ("cpu", NONE),
     "resources.gpus_per_job": (2, NONE),
+    "resources.threads_per_job": (1, NONE),
     "resources.nodes": (2, NONE),
     "resources.num_workers": (3, NONE),
     "resources.compile": (True, NONE),

@@ -19,7 +19,7 @@ from dsrl.data.description import load_description
 from dsrl.data.preprocess import preprocess
 from dsrl.data.transforms import resize_labels
 from dsrl.evaluation import ConfusionMatrix
-from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
+from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class, row_name
 from dsrl.evaluation.evaluate import evaluate, near_another_class
 from dsrl.models.cost import flops, parameters
 
@@ -208,3 +208,20 @@ def test_boundary_iou_counts_only_pixels_near_another_class(prepared, weights, n
         confusion.update(prediction.byte(), label[None].masked_fill(~near, 255))
     assert score(split, boundaries=True).boundary_iou == pytest.approx(confusion.mean_iou)
     assert math.isnan(score(split).boundary_iou)
+
+
+@pytest.mark.parametrize(
+    ("stage", "loss", "name"),
+    [
+        (1, {}, "SSSR"),
+        (2, {"w1": 0.1}, "SSSR+SISR"),
+        (2, {"w1": 0.0}, "SSSR (stage 2)"),
+        (3, {"w1": 0.1, "w2": 1.0}, "SSSR+SISR+FA"),
+        (3, {"w1": 0.1, "w2": 0.0}, "SSSR+SISR (stage 3)"),
+        (3, {"w1": 0.0, "w2": 0.0}, "SSSR (stage 3)"),
+        (3, {"w1": 0.0, "w2": 1.0}, "SSSR+FA (stage 3)"),
+    ],
+)
+def test_a_row_is_called_by_what_acted(weights, stage, loss, name):
+    recipe = {"recipe": {"loss": loss}}
+    assert row_name(weights.info.model_copy(update={"stage": stage, "provenance": recipe})) == name
