@@ -28,8 +28,8 @@ figures, and `resources` to nothing.
 | `camvid-small.yaml` | CamVid | 96x128 -> 192x256 | real images on two cores, in about 35 minutes |
 | `camvid-small-espnetv2.yaml` | CamVid | 96x128 -> 192x256 | the paper's second network |
 | `camvid.yaml` | CamVid | 180x240 -> 360x480 | the recipe of the paper's size, on a GPU |
-| `ablation-small.yaml` | CamVid | 96x128 -> 192x256 | does DSRL help at equal training? On two cores |
-| `ablation.yaml` | CamVid | 180x240 -> 360x480 | the same with controls and five seeds, on a GPU |
+| `ablation-small.yaml` | CamVid | 96x128 -> 192x256 | does DSRL help at equal training? |
+| `ablation.yaml` | CamVid | 180x240 -> 360x480 | the same with controls, on a GPU |
 | `figure1.yaml` | CamVid | 72x96 to 180x240 | accuracy against input size, on a GPU |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 | `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's second network |
@@ -50,8 +50,8 @@ What most people change:
 [timm]: https://github.com/huggingface/pytorch-image-models
 
 **Several experiments and seeds** fit into one config; `sweep.yaml` has four input sizes and three
-seeds. They share what they can, equal trainings too (those that differ in `w2` only have stages 1 and 2 in
-common), and the table shows mean ± standard deviation over the seeds:
+seeds. They share what they can, equal trainings too (those that differ in `w2` only have stages 1
+and 2 in common), and the table shows mean ± standard deviation over the seeds:
 
 ```yaml
 experiments:                      # a name, and what it changes in this config
