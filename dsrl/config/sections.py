@@ -204,6 +204,11 @@ class Loss(Strict):
 
     w1: float = Field(0.1, ge=0, description="weight of the super-resolution loss (stages 2 and 3)")
     w2: float = Field(1.0, ge=0, description="weight of the feature-affinity loss (stage 3)")
+    class_weights: Literal["none", "inverse_log_frequency"] = Field(
+        "none",
+        description="weights of the classes in the cross entropy; `inverse_log_frequency`: 1 / "
+        "ln(1.1 + the class's share of the labelled training pixels), as ESPNet is trained",
+    )
     fa_stride: int = Field(
         8,
         ge=8,

@@ -44,7 +44,7 @@ LATER_SETTINGS: dict[str, dict[str, Any]] = {
         "sync_batch_norm": "auto",
         "precision": "auto",
     },
-    "loss": {"fa_rows": None},
+    "loss": {"fa_rows": None, "class_weights": "none"},
     "augmentation": {"rotation": 0.0},
 }
 # What all experiments of a config have in common.

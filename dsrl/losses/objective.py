@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,7 +24,12 @@ class Losses(NamedTuple):
 
 
 def objective(
-    output: DSRLOutput, labels: Tensor, images: Tensor, weights: Loss, inside: Tensor | None = None
+    output: DSRLOutput,
+    labels: Tensor,
+    images: Tensor,
+    weights: Loss,
+    inside: Tensor | None = None,
+    class_weights: Tensor | None = None,
 ) -> Losses:
     """The loss of the stage that `output` comes from.
 
@@ -40,8 +46,9 @@ def objective(
         weights: the `loss` section of a config.
         inside: (B, 2H, 2W), bool: false for padding, which has no part in any loss, whereas pixels
             that are merely unlabelled have one where no labels are needed. None: no padding.
+        class_weights: see `mean_cross_entropy`.
     """
-    cross_entropy = mean_cross_entropy(output.logits, labels)
+    cross_entropy = mean_cross_entropy(output.logits, labels, class_weights)
     zero = cross_entropy.new_zeros(())
     mse = zero if output.image is None else mean_squared_error(output.image, images, inside)
     affinity = zero
@@ -64,17 +71,33 @@ def total_loss(cross_entropy: Tensor, mse: Tensor, affinity: Tensor, weights: Lo
     return cross_entropy + weights.w1 * mse + weights.w2 * affinity
 
 
-def mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+def mean_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None
+) -> Tensor:
     """Mean cross entropy over the labelled pixels; 0, not NaN, if there are none.
 
     Args:
         logits: (B, C, H, W), any floating dtype; computed in float32.
         labels: (B, H, W), int64; IGNORE_INDEX for unlabelled pixels.
+        class_weights: float32 (C,), what a pixel of each class weighs in the mean. None: all equal.
     """
     # One row per pixel, as channels-last logits lie in memory: a third faster on the CPU.
     rows = logits.float().permute(0, 2, 3, 1).flatten(0, 2)
-    total = F.cross_entropy(rows, labels.flatten(), ignore_index=IGNORE_INDEX, reduction="sum")
-    return _mean(total, (labels != IGNORE_INDEX).sum())
+    total = F.cross_entropy(
+        *(rows, labels.flatten(), class_weights), ignore_index=IGNORE_INDEX, reduction="sum"
+    )
+    labelled = labels != IGNORE_INDEX
+    if class_weights is None:
+        return _mean(total, labelled.sum())
+    return _mean(total, (class_weights[labels.where(labelled, 0)] * labelled).sum())
+
+
+def inverse_log_frequency(class_pixels: Sequence[int]) -> Tensor:
+    """Class weights 1 / ln(1.1 + p) for classes with a share p of the labelled pixels, of ENet
+    (Paszke et al. 2016, there 1.02), with the constant of ESPNet's training (Mehta et al. 2018):
+    between 1.3 and 10.5, most for rare classes. float32 (C,)."""
+    pixels = torch.tensor(class_pixels, dtype=torch.float64)
+    return (1 / (1.1 + pixels / pixels.sum().clamp(min=1)).log()).float()
 
 
 def _mean(total: Tensor, count: Tensor) -> Tensor:

@@ -61,6 +61,7 @@ class TrainingState:
             each times its weight, and the weights; see `add`.
         frozen: batch norms that stay as they were loaded.
         scaler: of the losses, for float16.
+        class_weights: of the cross entropy; see `mean_cross_entropy`.
         best: None before the first validation.
         history: a row per finished epoch.
     """
@@ -73,6 +74,7 @@ class TrainingState:
     sums: Tensor
     frozen: Sequence[nn.Module]
     scaler: torch.amp.GradScaler
+    class_weights: Tensor | None = None
     best: Best | None = None
     history: list[Row] = field(default_factory=list)
 

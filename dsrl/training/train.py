@@ -19,6 +19,7 @@ from dsrl.data.transforms import InputTransform, normalise
 from dsrl.evaluation.evaluate import Scores, evaluate
 from dsrl.evaluation.psnr import psnr
 from dsrl.losses import Losses, objective
+from dsrl.losses.objective import inverse_log_frequency
 from dsrl.system import distributed
 from dsrl.system.faults import explained_faults
 from dsrl.system.signals import StopRequest
@@ -64,6 +65,9 @@ def train(
     classes = splits.train.manifest.classes
     trained = run.checksums.initial is not None
     state = build_state(recipe, classes, len(loader), position, start, trained, device)
+    if recipe.loss.class_weights == "inverse_log_frequency":
+        weights = inverse_log_frequency(splits.train.manifest.class_pixels)
+        state.class_weights = weights.to(device)
     model = _parallelise(state.network, run, device)
     if plan.checkpoint is not None:
         state.resume(plan.checkpoint)
@@ -119,7 +123,7 @@ def _train_epoch(
     epoch, first, started = state.position.epoch + 1, state.position.step, time.perf_counter()
     for batch in loader:
         guard.stop_if_asked()
-        losses, labelled_pixels = _losses(model, batch, transform, recipe, state.sums.device)
+        losses, labelled_pixels = _losses(model, state, batch, transform, recipe)
         state.optimizer.zero_grad()
         state.scaler.scale(losses.total).backward()
         state.scaler.step(state.optimizer)
@@ -141,13 +145,14 @@ def _train_epoch(
 
 def _losses(
     model: nn.Module,
+    state: TrainingState,
     batch: TrainingSample,
     transform: InputTransform,
     recipe: Recipe,
-    device: torch.device,
 ) -> tuple[Losses, Tensor]:
     """The losses of one batch; and the number of its labelled pixels, by which the cross entropy
     weighs: of several processes, their mean."""
+    device = state.sums.device
 
     def normalised(images: Tensor) -> Tensor:
         images = normalise(images, transform.mean, transform.std)
@@ -158,7 +163,7 @@ def _losses(
     dtype = low_precision(recipe.training.precision, device)
     with torch.autocast(device.type, dtype, enabled=dtype is not None):
         output = model(inputs)
-    losses = objective(output, labels.long(), target, recipe.loss, inside)
+    losses = objective(output, labels.long(), target, recipe.loss, inside, state.class_weights)
     return losses, distributed.mean_over_processes((labels != IGNORE_INDEX).sum())
 
 

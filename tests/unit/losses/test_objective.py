@@ -1,5 +1,6 @@
 """L = L_ce + w1 L_mse + w2 L_fa, and who learns from which part of it."""
 
+import math
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from dsrl.config.sections import Loss
 from dsrl.losses import feature_affinity_loss, objective
-from dsrl.losses.objective import mean_cross_entropy, pool_to_stride
+from dsrl.losses.objective import inverse_log_frequency, mean_cross_entropy, pool_to_stride
 from dsrl.models.dsrl import DSRLOutput
 
 CLASSES, HEIGHT, WIDTH = 5, 32, 48
@@ -217,6 +218,24 @@ def test_fa_rows_draws_pixels_of_the_pooled_maps(labels, images):
     assert expected != objective(output, labels, images, Loss()).feature_affinity
 
 
+def test_class_weights_weigh_pixels_as_in_pytorch(labels, images):
+    output, weights = output_of(1), inverse_log_frequency([900, 90, 10, 0])
+    known = labels.where(labels == 255, labels % 4)
+    logits = output.logits[:, :4]
+    found = objective(output._replace(logits=logits), known, images, Loss(), None, weights)
+    expected = F.cross_entropy(logits, known, weights, ignore_index=255)
+    torch.testing.assert_close(found.cross_entropy, expected)
+    none = objective(output._replace(logits=logits), known * 0 + 255, images, Loss(), None, weights)
+    assert none.cross_entropy == 0
+
+
+def test_inverse_log_frequency_is_that_of_espnet():
+    shares = [0.9, 0.09, 0.01, 0.0]
+    expected = [1 / math.log(1.1 + share) for share in shares]
+    found = inverse_log_frequency([round(1000 * share) for share in shares])
+    assert found.tolist() == pytest.approx(expected)
+
+
 def test_pool_to_stride_averages_blocks():
     features = torch.randn(2, 4, 16, 24)
     for stride in (16, 32, 64):
@@ -250,10 +269,11 @@ images, target = torch.randn(4, 3, 32, 48), torch.randn(4, 3, 64, 96)
 labels, inside = torch.randint(5, (4, 64, 96)), torch.ones(4, 64, 96, dtype=torch.bool)
 labels[0], labels[1, 9:], labels[3, :, :7] = 255, 255, 255
 inside[1, :, 40:], inside[2, :30] = False, False
+weights = torch.tensor([1.0, 2.0, 0.5, 4.0, 1.5])
 
 def trained(model, part):
     parts = (x[part] for x in (labels, target))
-    losses = objective(model(images[part]), *parts, Loss(w2=1.0), inside[part])
+    losses = objective(model(images[part]), *parts, Loss(w2=1.0), inside[part], weights)
     losses.total.backward()
     values = torch.stack(losses).detach()
     gradients = [p.grad.flatten() for p in network.parameters()]
