@@ -110,6 +110,12 @@ def test_experiments_with_other_classes_have_tables_of_their_own():
     assert cells(text, "road") == ["road", "90.00"]  # in one of the tables, not in both
 
 
+def test_rows_of_the_same_network_have_the_same_latency():
+    rows = [row(latency_ms=12.34), row(type="SSSR+SISR", latency_ms=25), row(type="x", gflops=9)]
+    text = format_table([*rows[:2], rows[2].assign(latency_ms=50)])
+    assert [cells(text, t)[-1] for t in ("SSSR", "SSSR+SISR", "x")] == ["12.3", "12.3", "50.0"]
+
+
 def test_differences_are_paired_by_seed():
     """Of three pairs: mean, and Student's interval, whose quantile is 4.303."""
     gains = {0: 0.010, 1: 0.016, 2: 0.013}
