@@ -1,7 +1,8 @@
 """The `dsrl` command: one subcommand per rule of the workflow and per command of the original.
 
 Exit codes: 0 done; 2 wrong usage; 1 a failure, reported in one line on stderr; 75 (EX_TEMPFAIL) a
-training that SIGTERM stopped and that resumes when the call is repeated; 130 interrupted by Ctrl-C.
+training that SIGTERM stopped and that resumes when the call is repeated; 130 interrupted by Ctrl-C,
+after which a training resumes, too.
 No command writes over one of its inputs, and that an output cannot be written is found before the
 work. A command imports what it needs when it runs, so that `dsrl --help` does not wait for PyTorch.
 """
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(1)
     except Stopped as stopped:
         print(f"dsrl {arguments.command}: {stopped}", file=sys.stderr)
-        sys.exit(Stopped.exit_code)
+        sys.exit(stopped.exit_code)
     except Exception as error:  # a bug too is reported in one line; --debug shows where
         if arguments.debug:
             raise

@@ -1,5 +1,6 @@
 """Checkpoints, graceful shutdown and divergence checks of the training loop."""
 
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -64,7 +65,7 @@ class Guard:
         self.watch = LossWatch(state.sums.device)
 
     def stop_if_asked(self) -> None:
-        """Write a checkpoint and stop if SIGTERM has come to one of the processes.
+        """Write a checkpoint and stop if SIGTERM or SIGINT has come to one of the processes.
 
         Raises:
             Stopped: it has.
@@ -72,7 +73,9 @@ class Guard:
         if distributed.any_process(self.stop.made):
             self.save()
             where = f" from {self.checkpoints.latest}" if distributed.is_main() else ""
-            raise Stopped(f"stopped by SIGTERM; repeat the call to resume{where}")
+            number = self.stop.number or signal.SIGTERM
+            by = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+            raise Stopped(f"stopped by {by}; repeat the call to resume{where}", number)
 
     def after_step(self, loss: Tensor) -> None:
         """Look at the loss of the step just finished, on a GPU now and then.

@@ -11,7 +11,7 @@ from dsrl.config.sections import Resources
 from dsrl.config.settings import Recipe
 from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
 from dsrl.system import distributed
-from dsrl.system.signals import ignore_sigterm
+from dsrl.system.signals import ignore_signals
 from dsrl.training.state import Position
 
 
@@ -105,7 +105,7 @@ def training_loader(
         persistent_workers=resources.num_workers > 0,
         pin_memory=device.type == "cuda",
         drop_last=True,
-        worker_init_fn=ignore_sigterm,
+        worker_init_fn=ignore_signals,
         # Its own, so that starting workers draws nothing from the network's generator.
         generator=torch.Generator(),
     )

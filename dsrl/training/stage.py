@@ -9,7 +9,7 @@ from dsrl.checkpoints.stage_folder import StageFolder
 from dsrl.config.sections import Resources
 from dsrl.config.settings import Recipe
 from dsrl.system import distributed
-from dsrl.system.signals import StopRequest, stop_on_sigterm
+from dsrl.system.signals import StopRequest, stop_on_signals
 from dsrl.training.earlier import IfAnother, Plan, place_of, plan_resumption, plan_training
 from dsrl.training.loader import Splits, open_splits
 from dsrl.training.start import Start, checksum, find_start
@@ -47,10 +47,10 @@ def train_stage(
     Raises:
         OSError, ValueError: bad input, another training in `output`, or another process that works
             there; reported in one line.
-        Stopped: SIGTERM came; a checkpoint is written.
+        Stopped: SIGTERM or SIGINT came; a checkpoint is written.
     """
     device = distributed.set_up_device(resources.device)
-    with distributed.process_group(device), stop_on_sigterm() as stop:
+    with distributed.process_group(device), stop_on_signals() as stop:
         splits = open_splits(data)
         start = find_start(recipe, initial, output)
         run = RunInfo(
@@ -90,13 +90,13 @@ def resume_stage(
     Raises:
         OSError, ValueError: bad input, another training in the folder, or another process that
             works there; reported in one line.
-        Stopped: SIGTERM came; a checkpoint is written.
+        Stopped: SIGTERM or SIGINT came; a checkpoint is written.
     """
     assert checkpoint.path is not None
     before = checkpoint.run
     folder = StageFolder(output or place_of(checkpoint.path), resources.checkpoint_history)
     device = distributed.set_up_device(resources.device)
-    with distributed.process_group(device), stop_on_sigterm() as stop:
+    with distributed.process_group(device), stop_on_signals() as stop:
         data = data or Path(before.data.folder)
         splits = open_splits(data)
         run = before.model_copy(

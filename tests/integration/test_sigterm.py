@@ -19,9 +19,12 @@ ROOT = Path(__file__).parents[2]
 
 
 def terminate(
-    line: list[str], output: Path, extra: dict[str, str] | None = None
+    line: list[str],
+    output: Path,
+    extra: dict[str, str] | None = None,
+    number: int = signal.SIGTERM,
 ) -> tuple[int, str]:
-    """Start a training, send SIGTERM to its process group when it has a checkpoint; the exit code
+    """Start a training, send a signal to its process group when it has a checkpoint; the exit code
     and what it told. It has ten seconds to leave."""
     running = subprocess.Popen(
         line,
@@ -34,7 +37,7 @@ def terminate(
     folder = CheckpointFolder(output / "checkpoints")
     while not folder.latest and running.poll() is None and time.monotonic() < deadline:
         time.sleep(0.05)
-    os.killpg(running.pid, signal.SIGTERM)
+    os.killpg(running.pid, number)
     try:
         _, told = running.communicate(timeout=10)
     finally:
@@ -43,16 +46,22 @@ def terminate(
     return running.returncode, told
 
 
-def test_sigterm_leaves_within_seconds_with_a_code_of_its_own_and_goes_on(
-    prepared: Path, tiny_settings, trained: dict[int, Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("number", "code", "name"),
+    [(signal.SIGTERM, os.EX_TEMPFAIL, "SIGTERM"), (signal.SIGINT, 130, "Ctrl-C")],
+    ids=["sigterm", "ctrl-c"],
+)
+def test_a_signal_leaves_within_seconds_with_a_code_of_its_own_and_goes_on(
+    prepared: Path, tiny_settings, trained: dict[int, Path], tmp_path: Path, number, code, name
 ) -> None:
     settings = json.dumps(tiny_settings(num_workers=2, epochs=500).model_dump(mode="json"))
     output = tmp_path / "a"
     line = [sys.executable, "-m", "dsrl", "train", "--stage", "1", "--data", str(prepared)]
-    code, told = terminate([*line, "--config", settings, "--output", str(output)], output)
-    assert code == os.EX_TEMPFAIL, told
+    line += ["--config", settings, "--output", str(output)]
+    found, told = terminate(line, output, number=number)
+    assert found == code, told
     last = told.strip().splitlines()[-1]
-    assert last.startswith("dsrl train: stopped by SIGTERM; repeat the call to resume from")
+    assert last.startswith(f"dsrl train: stopped by {name}; repeat the call to resume from")
     latest = CheckpointFolder(output / "checkpoints").latest
     assert latest == Path(last.split()[-1])
     state = torch.load(latest, weights_only=True)
