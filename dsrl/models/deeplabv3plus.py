@@ -96,11 +96,6 @@ class DeepLabHead(nn.Module):
             self.upsampler = Upsampler(upsampler, in_channels, channels, nn.ReLU(inplace=True))
         self.classifier = nn.Conv2d(channels, num_classes, kernel_size=1)
 
-    @property
-    def prediction(self) -> nn.Conv2d:
-        """The layer that yields the class maps."""
-        return self.classifier
-
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, C, h, w) -> logits (B, num_classes, *size)."""
         return resize_like(self.classifier(self.upsampler(features)), size)

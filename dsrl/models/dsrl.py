@@ -8,7 +8,7 @@ from dsrl.config.sections import Model
 from dsrl.models.deeplabv3plus import deeplabv3plus
 from dsrl.models.espnetv2 import espnetv2
 from dsrl.models.heads import SuperResolutionHead
-from dsrl.models.layers import conv_bn_relu, initialise, initialise_prediction, resize_like
+from dsrl.models.layers import conv_bn_relu, initialise, resize_like
 
 BASE_NETWORKS = {"deeplabv3plus": deeplabv3plus, "espnetv2": espnetv2}
 
@@ -71,13 +71,11 @@ class DSRL(nn.Module):
             is_conv = isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
             if is_conv and not name.startswith("encoder.backbone"):
                 initialise(module)
-        heads = [self.sssr_head] if stage == 1 else [self.sssr_head, self.sisr_head]
-        for head in heads:
-            assert isinstance(head.prediction, nn.Conv2d)
-            initialise_prediction(head.prediction)
-        if stage >= 2 and settings.sisr_residual:
-            # Begins at the enlarged input: SGD takes long to unlearn even small random details.
-            nn.init.zeros_(self.sisr_head.prediction.weight)
+        if stage >= 2:
+            # Begins at the mean colour; or at the enlarged input, as SGD takes long to unlearn even
+            # small random details. SSSR's prediction begins large; see docs/method.md.
+            for parameter in self.sisr_head.conv.parameters():
+                nn.init.normal_(parameter, std=0.0 if settings.sisr_residual else 0.01)
 
     def forward(self, images: Tensor) -> DSRLOutput:
         """Normalised images (B, 3, H, W), any H and W -> predictions at 2H x 2W."""

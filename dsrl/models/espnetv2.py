@@ -132,13 +132,6 @@ class ESPNetv2Head(nn.Module):
             )
         )
 
-    @property
-    def prediction(self) -> nn.Conv2d:
-        """The layer that yields the class maps."""
-        conv = self.classifier.fuse[1]
-        assert isinstance(conv, nn.Conv2d)
-        return conv
-
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, 32, h, w) -> logits (B, num_classes, *size)."""
         return resize(self.upsampler(self.classifier(features)), size)

@@ -60,11 +60,6 @@ class SuperResolutionHead(nn.Module):
         self.conv = nn.Conv2d(in_channels, 3 * upscale_factor**2, kernel_size=3, padding=1)
         self.shuffle = nn.PixelShuffle(upscale_factor)
 
-    @property
-    def prediction(self) -> nn.Conv2d:
-        """The layer that yields the image."""
-        return self.conv
-
     def forward(self, features: Tensor, size: tuple[int, int]) -> Tensor:
         """(B, C, h, w) -> image (B, 3, *size).
 

@@ -15,8 +15,7 @@ class BaseNetwork:
     Attributes:
         encoder: images (B, 3, H, W) -> tuple of feature maps.
         new_decoder: makes a decoder: these maps -> (B, channels, H/stride, W/stride), rounded up.
-        new_head: makes a head of SSSR: (B, channels, h, w) and a size -> logits of that size. Its
-            `prediction` is the convolution that yields the class maps.
+        new_head: makes a head of SSSR: (B, channels, h, w) and a size -> logits of that size.
         channels: channels of the decoder's output, the last features before the prediction.
         stride: input resolution divided by the resolution of the decoder's output.
     """
@@ -76,11 +75,3 @@ def initialise(conv: nn.Conv2d | nn.ConvTranspose2d) -> None:
     nn.init.kaiming_normal_(
         conv.weight, mode="fan_in" if fan_in else "fan_out", nonlinearity="relu"
     )
-
-
-def initialise_prediction(conv: nn.Conv2d) -> None:
-    """Small weights, so that training begins at equal probabilities of all classes, and at the mean
-    colour, rather than with confident errors (as in RetinaNet, Lin et al. 2017, Sec. 4.1)."""
-    nn.init.normal_(conv.weight, std=0.01)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
