@@ -156,7 +156,14 @@ class Settings(Strict):
 
     def _training(self, stage: Stage) -> Training:
         """The `training` section with the overrides of `stage`."""
-        values = {**self.training.model_dump(), **self.stages.get(stage, {})}
+        overrides = self.stages.get(stage, {})
+        sections = section_of()
+        for key in (overrides.keys() & sections.keys()) - Training.model_fields.keys():
+            raise ValueError(
+                f"stages.{stage}: '{key}' is a setting of {sections[key]}; stages can change those "
+                "of training only"
+            )
+        values = {**self.training.model_dump(), **overrides}
         return parse(Training, values, f"stages.{stage}")
 
     def starts_from_encoder(self, stage: Stage) -> bool:

@@ -49,6 +49,9 @@ def _message(model: type[BaseModel], problem: Any) -> str:
         return f"unknown key '{key}'; did you mean '{'.'.join([*map(str, location[:-1]), *near])}'?"
     if problem["type"] == "missing":
         return f"key '{key}' is missing"
+    if problem["type"] == "tuple_type":
+        example = list(_default(model, location) or [0, 1, 2])
+        return f"{key}: expected a list, such as {example}, got {problem['input']!r:.60}"
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] == "value_error":
         return f"{key}: {message}" if key else message
@@ -63,6 +66,19 @@ def _keys_beside(model: type[BaseModel], location: tuple[int | str, ...]) -> lis
             if isinstance(candidate, type) and issubclass(candidate, BaseModel):
                 model = candidate
     return model.known_keys() if issubclass(model, Strict) else list(model.model_fields)
+
+
+def _default(model: type[BaseModel], location: tuple[int | str, ...]) -> Any:
+    """The default of the setting at `location`, if there is one."""
+    value: Any = None
+    for part in location:
+        field = model.model_fields.get(str(part))
+        if field is None:
+            return None
+        value = field.default
+        if isinstance(value, BaseModel):
+            model = type(value)
+    return value if isinstance(value, tuple) else None
 
 
 def read_yaml(path: Path) -> Any:

@@ -34,7 +34,9 @@ try:
                 f"{source} and {DATASETS[description.name][0]} are both named '{description.name}'"
             )
         DATASETS[description.name] = (source, description)
-except (OSError, ValueError) as error:
+except OSError as error:
+    stop(f"{error.filename}: {error.strerror}, named by the config")
+except ValueError as error:
     stop(str(error))
 
 NAMES = {source: name for name, (source, _) in DATASETS.items()}

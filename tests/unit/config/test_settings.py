@@ -71,6 +71,18 @@ def test_a_value_out_of_range_names_its_key(values, key):
     assert key in refused(values)
 
 
+def test_a_single_value_instead_of_a_list_is_answered_with_an_example():
+    with pytest.raises(ValueError, match=r"seeds: expected a list, such as \[0, 1, 2\], got 3"):
+        read_runs({"seeds": 3})
+    message = refused({"input_size": 96})
+    assert message.endswith("data.input_size: expected a list, such as [256, 512], got 96")
+
+
+def test_a_setting_of_another_section_in_stages_is_named_with_its_section():
+    message = refused({"stages": {3: {"w2": 3}}})
+    assert "stages.3: 'w2' is a setting of loss; stages can change those of training" in message
+
+
 @pytest.mark.parametrize("text", ["{training: {epochs: 2}", "{training: [}", "{a: b: c}"])
 def test_broken_inline_yaml_is_refused_in_one_line(text):
     assert "config" in refused(text)
