@@ -124,16 +124,29 @@ def predict(arguments: Arguments) -> None:
 
 def add_export(commands: Any) -> None:
     parser = add_command(
-        commands, "export", export, "export the inference network to a .pt2 file of torch.export"
+        commands,
+        "export",
+        export,
+        "export the network from uint8 images to labels, to ONNX or .pt2",
     )
     add_weights(parser)
-    parser.add_output("--output", required=True, help=".pt2 file to write")
+    parser.add_output(
+        "--output", required=True, help=".onnx file, or .pt2 file of torch.export, to write"
+    )
+    parser.add_input(
+        "--image-file",
+        metavar="FILE",
+        help="image on which the file is compared with `dsrl predict` (default: a drawn street)",
+    )
 
 
 def export(arguments: Arguments) -> None:
+    from dsrl.inference.arrays import to_arrays
     from dsrl.inference.export import export
 
-    export(arguments.weights, arguments.output)
+    path = arguments.image_file
+    image = None if path is None else to_arrays(path)[0]
+    print(*export(arguments.weights, arguments.output, image), sep="\n")
 
 
 def add_weights(parser: Parser) -> None:

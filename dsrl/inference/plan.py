@@ -121,7 +121,7 @@ class Target:
     def made_from(self, source: Source, number: int | None) -> str:
         """All that the pixels of the file depend on."""
         values = {"image": source.origin, "frame": number}
-        values |= {"weights": self.weights, "format": self.file_format}
+        values |= {"weights": self.weights, "format": self.file_format, "resized": "logits"}
         return json.dumps(values | ({"size": self.size} if self.size else {}))
 
     def needs(self, source: Source, number: int | None) -> bool:
