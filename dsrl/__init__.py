@@ -20,7 +20,7 @@ def load_model(path: str | Path, device: str = "auto") -> "Predictor":
 
     Args:
         path: weights or a checkpoint of any stage.
-        device: `auto` (a GPU if available), `cpu` or `gpu`.
+        device: `auto` (a GPU if available), `cpu`, or `gpu` (or `cuda`).
 
     Raises:
         OSError: the file cannot be read.

@@ -29,7 +29,7 @@ class Predictor:
 
     Args:
         weights: weights or a checkpoint of any stage.
-        device: `auto`, `cpu` or `gpu`.
+        device: `auto`, `cpu`, or `gpu` (or `cuda`).
 
     Attributes:
         network: the inference network, in eval mode: normalised images (B, 3, H, W) -> output with

@@ -70,10 +70,20 @@ def test_onnx(weights, onnx_file):
     assert json.loads(texts["input_size"]) == [32, 64] and texts["dataset"] == info.dataset
 
 
-def test_onnx_of_espnetv2(make_weights, dsrl, tmp_path):
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"encoder": "test_resnet"},
+        pytest.param({"network": "espnetv2", "width_scale": 0.5}, marks=pytest.mark.slow),
+        pytest.param({"upsampler": "pixel_shuffle"}, marks=pytest.mark.slow),
+        pytest.param({"upsampler": "transposed"}, marks=pytest.mark.slow),
+    ],
+    ids=lambda model: next(iter(model.values())),
+)
+def test_onnx_is_compared_on_a_given_image(make_weights, dsrl, tmp_path, model):
     pytest.importorskip("onnxruntime")
     weights = tmp_path / "a.weights"
-    save_weights(weights, make_weights(1, network="espnetv2", width_scale=0.5))
+    save_weights(weights, make_weights(1, **model))
     Image.effect_noise((60, 40), 90).save(tmp_path / "image.png")
     call = ("export", "--weights", weights, "--output", tmp_path / "model.onnx")
     code, out, err = dsrl(*call, "--image-file", tmp_path / "image.png")
