@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from dsrl.checkpoints.network import load_network
 from dsrl.data.manifest import ClassInfo
-from dsrl.data.palette import colour
+from dsrl.data.palette import colour, overlay
 from dsrl.data.transforms import labels_of_logits, resize_logits
 from dsrl.inference.arrays import Images, to_arrays
 from dsrl.inference.pictures import PREDICTION, save_png
-from dsrl.inference.plan import Source, Target
+from dsrl.inference.plan import Frame, Source, Target
 from dsrl.system.distributed import set_up_device
 from dsrl.system.faults import explained_faults
 
@@ -137,12 +137,10 @@ def write_predictions(
                     failed += 1
                     continue
                 bar.update()
-                number, mask = result
+                frame, mask = result
                 done += mask is None
                 if mask is not None:
-                    image = Image.fromarray(encode(mask, predictor.classes, target.file_format))
-                    made_from = target.made_from(source, number)
-                    save_png(image, target.path(source.name, number), PREDICTION, made_from)
+                    _save(frame, mask, source, target, predictor.classes)
     if done:
         print(f"{target.folder}: kept predictions that were there: {done}", file=sys.stderr)
     return failed
@@ -150,24 +148,51 @@ def write_predictions(
 
 def _masks(
     predictor: Predictor, source: Source, target: Target
-) -> Iterator[tuple[int | None, np.ndarray | None] | Exception]:
-    """The number and the mask of each frame, None for a mask that is there already. An error is the
-    last to come: raised here, it could not be told from one of writing."""
+) -> Iterator[tuple[Frame, np.ndarray | None] | Exception]:
+    """Each frame and its mask, None for a mask that is there already. An error is the last to come:
+    raised here, it could not be told from one of writing."""
     try:
         for frame in source.frames():
             needed = target.needs(source, frame.number)
             size = target.size or frame.mask_size
             mask = predictor.predict(frame.image, size) if needed else None
-            yield frame.number, mask
+            yield frame, mask
     except (OSError, ValueError) as error:
         yield error
 
 
-def encode(mask: np.ndarray, classes: Sequence[ClassInfo], file_format: str) -> np.ndarray:
-    """Train ids, uint8 (H, W) -> the pixels to write: uint8 (H, W, 3) for `color`, otherwise uint8
-    or (label ids above 255) uint16 (H, W)."""
+def _save(
+    frame: Frame, mask: np.ndarray, source: Source, target: Target, classes: Sequence[ClassInfo]
+) -> None:
+    pixels = encode(mask, classes, target.file_format, frame.image)
+    save_png(
+        Image.fromarray(pixels),
+        target.path(source.name, frame.number),
+        PREDICTION,
+        target.made_from(source, frame.number),
+        np.bincount(mask.ravel(), minlength=len(classes)).tolist(),
+    )
+
+
+def encode(
+    mask: np.ndarray, classes: Sequence[ClassInfo], file_format: str, image: np.ndarray
+) -> np.ndarray:
+    """The pixels to write.
+
+    Args:
+        mask: train ids, uint8 (H, W).
+        image: uint8 (h, w, 3), RGB.
+
+    Returns:
+        uint8 (H, W, 3) for `color` and `overlay`; otherwise (H, W), uint8 or, for label ids above
+        255, uint16.
+    """
     if file_format == "color":
         return colour(mask, classes)
+    if file_format == "overlay":
+        height, width = mask.shape
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        return overlay(np.asarray(resized), colour(mask, classes))
     if file_format == "train-ids":
         return mask
     ids = np.array([c.id for c in classes])

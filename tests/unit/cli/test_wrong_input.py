@@ -146,6 +146,7 @@ SPECIAL = {
     ("train", "--output"): FOLDER_TO_WRITE,
     ("resume-train", "--output"): FOLDER_TO_WRITE,
     ("predict", "--output"): FOLDER_TO_WRITE,
+    ("predict", "--summary"): [*usage("a.txt", None), *failure("text/a.json")],
     ("benchmark", "--output"): TEXT_TO_WRITE,
     ("table", "--output"): TEXT_TO_WRITE,
     ("plot-examples", "--output"): PICTURE_TO_WRITE,

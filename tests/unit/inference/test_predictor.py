@@ -79,9 +79,13 @@ def test_formats_of_the_files():
         ClassInfo(name="sky", color=(4, 5, 6), id=300),
     ]
     mask = np.array([[0, 1, 1]], np.uint8)
-    assert encode(mask, classes, "train-ids") is mask
-    assert encode(mask, classes, "color").tolist() == [[[1, 2, 3], [4, 5, 6], [4, 5, 6]]]
-    ids = encode(mask, classes, "cityscapes")
+    image = np.full((1, 3, 3), 101, np.uint8)
+    assert encode(mask, classes, "train-ids", image) is mask
+    assert encode(mask, classes, "color", image).tolist() == [[[1, 2, 3], [4, 5, 6], [4, 5, 6]]]
+    half = [[[51, 51, 52], [52, 53, 53], [52, 53, 53]]]
+    assert encode(mask, classes, "overlay", image).tolist() == half
+    assert encode(mask, classes, "overlay", image[:, :1].repeat(2, 0)).shape == (1, 3, 3)
+    ids = encode(mask, classes, "cityscapes", image)
     assert (ids.tolist(), ids.dtype) == ([[7, 300, 300]], np.uint16)
 
 
