@@ -1,5 +1,6 @@
 """Commands that apply a network: test, predict, export."""
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,7 @@ from dsrl.cli.options import (
     finite_number,
     whole_number,
 )
-from dsrl.system.files import keep_inputs, sha256
+from dsrl.system.files import keep_inputs, sha256, write_text
 
 if TYPE_CHECKING:
     from dsrl.data.images import ImageReader
@@ -73,10 +74,10 @@ def add_predict(commands: Any) -> None:
     parser.add_output("--output", folder=True, required=True, help="folder to write to")
     parser.add_argument(
         "--format",
-        choices=("color", "train-ids", "cityscapes"),
+        choices=("color", "overlay", "train-ids", "cityscapes"),
         default="color",
-        help="contents of the files; cityscapes: label ids in <name>_pred.png, as the Cityscapes "
-        "evaluation reads them (default: %(default)s)",
+        help="contents of the files; overlay: the colours over the image; cityscapes: label ids in "
+        "<name>_pred.png, as the Cityscapes evaluation reads them (default: %(default)s)",
     )
     parser.add_argument(
         "--size",
@@ -85,6 +86,12 @@ def add_predict(commands: Any) -> None:
         metavar=("H", "W"),
         help="height and width of the predictions (default: those of each image, or in a prepared "
         "split of its label file)",
+    )
+    parser.add_output(
+        "--summary",
+        type=file_named(".json"),
+        metavar="FILE",
+        help="JSON file to write, with the share of each class in each image and in all",
     )
     parser.add_argument(
         "--overwrite",
@@ -97,6 +104,7 @@ def add_predict(commands: Any) -> None:
 def predict(arguments: Arguments) -> None:
     from dsrl.inference.plan import Source, Target, plan, sources_of_files, sources_of_split
     from dsrl.inference.predictor import Predictor, write_predictions
+    from dsrl.inference.summary import summary
 
     if arguments.images and arguments.data is not None:
         raise UsageError("give either images or --data")
@@ -118,22 +126,38 @@ def predict(arguments: Arguments) -> None:
             needed = plan(sources, target)
             predictor = Predictor(arguments.weights, arguments.device)
             failed = write_predictions(predictor, needed, target, done=len(sources) - len(needed))
+            if arguments.summary is not None:
+                shares = summary(sources, target, predictor.classes)
+                write_text(arguments.summary, json.dumps(shares, indent=2) + "\n")
     if failed:
         raise ValueError(f"{failed} of {len(needed)} images could not be predicted; see above")
 
 
 def add_export(commands: Any) -> None:
     parser = add_command(
-        commands, "export", export, "export the inference network to a .pt2 file of torch.export"
+        commands,
+        "export",
+        export,
+        "export the network from uint8 images to labels, to ONNX or .pt2",
     )
     add_weights(parser)
-    parser.add_output("--output", required=True, help=".pt2 file to write")
+    parser.add_output(
+        "--output", required=True, help=".onnx file, or .pt2 file of torch.export, to write"
+    )
+    parser.add_input(
+        "--image-file",
+        metavar="FILE",
+        help="image on which the file is compared with `dsrl predict` (default: a drawn street)",
+    )
 
 
 def export(arguments: Arguments) -> None:
+    from dsrl.inference.arrays import to_arrays
     from dsrl.inference.export import export
 
-    export(arguments.weights, arguments.output)
+    path = arguments.image_file
+    image = None if path is None else to_arrays(path)[0]
+    print(*export(arguments.weights, arguments.output, image), sep="\n")
 
 
 def add_weights(parser: Parser) -> None:

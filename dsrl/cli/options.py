@@ -263,5 +263,9 @@ def add_split(parser: Parser) -> None:
 
 def add_device(parser: Parser) -> None:
     parser.add_argument(
-        "--device", choices=("auto", "cpu", "gpu"), default="auto", help="device to run on"
+        "--device",
+        choices=("auto", "cpu", "gpu", "cuda"),
+        default="auto",
+        help="device to run on; auto: a GPU if available; cuda is another word for gpu "
+        "(default: %(default)s)",
     )

@@ -265,7 +265,9 @@ class Report(Strict):
 class Resources(Strict):
     """Where and how fast a job runs; changing these computes nothing again."""
 
-    device: Literal["auto", "cpu", "gpu"] = Field("auto", description="`auto`: a GPU if available")
+    device: Literal["auto", "cpu", "gpu", "cuda"] = Field(
+        "auto", description="`auto`: a GPU if available; `cuda` is another word for `gpu`"
+    )
     gpus_per_job: int = Field(
         1, ge=1, description="GPUs of a training; several are started by torchrun"
     )

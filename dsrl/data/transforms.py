@@ -23,6 +23,11 @@ def normalise(images: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (images.float() / 255 - mean[:, None, None]) / std[:, None, None]
 
 
+def resize_images(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """float32 (B, 3, h, w) -> float32 (B, 3, *size), bilinear and antialiased."""
+    return F.interpolate(images, size=size, mode="bilinear", align_corners=False, antialias=True)
+
+
 @dataclass(frozen=True)
 class InputTransform:
     """Turns a whole image into the network's input; part of every weights file."""
@@ -44,10 +49,33 @@ class InputTransform:
         """uint8 or float (B, 3, h, w) in 0..255 -> float32 (B, 3, H, W), antialiased."""
         images = images.float()
         if tuple(images.shape[-2:]) != self.input_size:
-            images = F.interpolate(
-                images, size=self.input_size, mode="bilinear", align_corners=False, antialias=True
-            )
+            images = resize_images(images, self.input_size)
         return normalise(images, self.mean, self.std)
+
+
+def resize_logits(logits: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """float32 (N, C, h, w) -> float32 (N, C, *size), bilinear."""
+    if logits.shape[-2:] == tuple(size):
+        return logits
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def labels_of_logits(logits: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:
+    """float32 (N, C, h, w) -> the class with the largest resized logit: uint8 (N, *size).
+
+    The same as `resize_logits(logits, size).max(1).indices`, without the memory for all classes at
+    the full size.
+    """
+    if logits.shape[-2:] == tuple(size):
+        return logits.max(1).indices.byte()  # argmax is slower on the CPU
+    logits = logits.contiguous()
+    largest = resize_logits(logits[:, :1], size)
+    labels = torch.zeros_like(largest, dtype=torch.uint8)
+    for train_id in range(1, logits.shape[1]):
+        values = resize_logits(logits[:, train_id : train_id + 1], size)
+        labels[values > largest] = train_id
+        torch.maximum(largest, values, out=largest)
+    return labels[:, 0]
 
 
 def resize_labels(labels: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

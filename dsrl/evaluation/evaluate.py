@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 
 from dsrl.data.dataset import EvaluationSet, PreparedSplit
 from dsrl.data.manifest import IGNORE_INDEX
-from dsrl.data.transforms import InputTransform, resize_labels
+from dsrl.data.transforms import InputTransform, labels_of_logits, resize_labels
 from dsrl.evaluation.class_map import ClassMap
 from dsrl.evaluation.metrics import ConfusionMatrix
 from dsrl.system import distributed
@@ -54,8 +54,8 @@ def evaluate(
     Args:
         network: in eval mode returns a tuple with `logits` (B, C, 2H, 2W).
         transform: on `device`.
-        native: also resize the predictions (nearest) to the native size of the labels and compare
-            there, as the official Cityscapes evaluation does.
+        native: also resize the logits (bilinear) to the native size of the labels, and compare
+            there what `dsrl predict` writes, as the official Cityscapes evaluation does.
         boundaries: also compute the mean IoU of only those pixels that are near another class; see
             `near_another_class`.
         class_map: where the network has other classes than `split`. What the network predicts is
@@ -85,6 +85,13 @@ def evaluate(
         each_batch()
         logits = network(transform(images.to(device))).logits.float()
         labels = resize_labels(labels.to(device), logits.shape[-2:])
+        if native:
+            for index in range(len(logits)):
+                label = torch.from_numpy(split.native_label(share[seen + index]))[None]
+                prediction = labels_of_logits(logits[index : index + 1], label.shape[1:])
+                if class_map:
+                    prediction = class_map.train_ids(prediction.long())
+                native_confusion.update(prediction.byte().cpu(), label)
         predictions, targets = logits.max(1).indices, labels  # argmax is slower on the CPU
         if class_map:
             predictions, logits = class_map.train_ids(predictions), class_map.joined(logits)
@@ -97,10 +104,6 @@ def evaluate(
         cross_entropy += F.cross_entropy(
             logits, targets.long(), ignore_index=IGNORE_INDEX, reduction="sum"
         ).double()
-        if native:
-            for index, prediction in enumerate(predictions.cpu(), start=seen):
-                label = torch.from_numpy(split.native_label(share[index]))[None]
-                native_confusion.update(resize_labels(prediction[None], label.shape[1:]), label)
         seen += len(images)
     network.train(was_training)
     native_confusion.to(device)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from dsrl.data.images import ImageReader
 from dsrl.data.manifest import ClassInfo
-from dsrl.data.palette import colour
+from dsrl.data.palette import colour, overlay
 from dsrl.figures.fonts import draw_text, find_fonts
 from dsrl.inference.frames import list_frames
 from dsrl.inference.pictures import SHEET, save_png, source_of
@@ -64,13 +64,12 @@ def draw_sheet(image: np.ndarray, labels: np.ndarray, classes: Sequence[ClassInf
         labels: uint8 (h, w), train ids.
     """
     colours = colour(labels, classes)
-    overlay = ((image.astype(np.uint16) + colours) // 2).astype(np.uint8)
     width = min(max(image.shape[1], PANEL[0]), PANEL[1])
     height = max(1, min(round(width * image.shape[0] / image.shape[1]), 4 * PANEL[1]))
     panels = [
         Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR),
         Image.fromarray(colours).resize((width, height), Image.Resampling.NEAREST),
-        Image.fromarray(overlay).resize((width, height), Image.Resampling.BILINEAR),
+        Image.fromarray(overlay(image, colours)).resize((width, height), Image.Resampling.BILINEAR),
     ]
     total = 3 * width + 4 * GAP
     shares = np.bincount(labels.ravel(), minlength=len(classes))[: len(classes)] / labels.size

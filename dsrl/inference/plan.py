@@ -98,8 +98,9 @@ class Target:
     """Where and how predictions are written.
 
     Attributes:
-        file_format: `color` (`<name>.png`, RGB), `train-ids` (`<name>.png`, one channel), or
-            `cityscapes` (`<name>_pred.png`, the label ids that the Cityscapes evaluation reads).
+        file_format: `color` (`<name>.png`, RGB), `overlay` (the same over the image), `train-ids`
+            (`<name>.png`, one channel), or `cityscapes` (`<name>_pred.png`, the label ids that the
+            Cityscapes evaluation reads).
         weights: checksum of the file.
         overwrite: whether to replace files that were made from something else.
         size: height and width of all predictions; by default, each has its own.
@@ -121,7 +122,7 @@ class Target:
     def made_from(self, source: Source, number: int | None) -> str:
         """All that the pixels of the file depend on."""
         values = {"image": source.origin, "frame": number}
-        values |= {"weights": self.weights, "format": self.file_format}
+        values |= {"weights": self.weights, "format": self.file_format, "resized": "logits"}
         return json.dumps(values | ({"size": self.size} if self.size else {}))
 
     def needs(self, source: Source, number: int | None) -> bool:
@@ -209,7 +210,7 @@ def plan(sources: Sequence[Source], target: Target) -> list[Source]:
     needed, taken = list[Source](), list[ValueError]()
     for source in tqdm(sources, "check", unit="image", disable=None, leave=False):
         missing = source.is_animated  # as the number of its frames is not known
-        for number in _frames_there(source, target) if source.is_animated else [None]:
+        for number in frames_there(source, target) if source.is_animated else [None]:
             check_output(target.path(source.name, number))
             try:
                 missing |= target.needs(source, number)
@@ -245,7 +246,7 @@ def _check_same(one: Source, other: Source, path: Path) -> None:
         )
 
 
-def _frames_there(source: Source, target: Target) -> list[int]:
+def frames_there(source: Source, target: Target) -> list[int]:
     """The numbers of the frames for which there are files."""
     first = target.path(source.name, 0)
     before, _, after = first.name.rpartition("000000")

@@ -3,20 +3,25 @@
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 from tqdm import tqdm
 
 from dsrl.checkpoints.network import load_network
 from dsrl.data.manifest import ClassInfo
-from dsrl.data.palette import colour
-from dsrl.data.transforms import resize_labels
+from dsrl.data.palette import colour, overlay
+from dsrl.data.transforms import labels_of_logits, resize_logits
+from dsrl.inference.arrays import Images, to_arrays
 from dsrl.inference.pictures import PREDICTION, save_png
-from dsrl.inference.plan import Source, Target
+from dsrl.inference.plan import Frame, Source, Target
 from dsrl.system.distributed import set_up_device
 from dsrl.system.faults import explained_faults
+
+BATCH = 8  # images that the network takes at once
 
 
 class Predictor:
@@ -24,13 +29,14 @@ class Predictor:
 
     Args:
         weights: weights or a checkpoint of any stage.
-        device: `auto`, `cpu` or `gpu`.
+        device: `auto`, `cpu`, or `gpu` (or `cuda`).
 
     Attributes:
         network: the inference network, in eval mode: normalised images (B, 3, H, W) -> output with
             `logits` (B, C, 2H, 2W).
         classes: name, colour and label id of each class, in the order of the train ids.
         input_size: height and width to which images are resized for the network.
+        info: all that the file says beside the layers.
 
     Raises:
         OSError: the file cannot be read.
@@ -39,30 +45,65 @@ class Predictor:
 
     def __init__(self, weights: Path, device: str = "auto"):
         self._device = set_up_device(device)
-        self.network, self._transform, info = load_network(weights, self._device)
-        self.classes = info.classes
-        self.input_size = info.input_size
+        self.network, self._transform, self.info = load_network(weights, self._device)
+        self.classes = self.info.classes
+        self.input_size = self.info.input_size
 
-    @torch.no_grad()
-    def predict(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
+    def predict(
+        self, image: Images, size: tuple[int, int] | None = None, *, probabilities: bool = False
+    ) -> Any:
         """Predict the class of each pixel.
 
+        The logits are resized (bilinear) to the size of the mask, then the largest is taken.
+
         Args:
-            image: uint8 (h, w, 3), RGB.
-            size: height and width of the mask, by default those of the image. The prediction is
-                resized to it (nearest), as `dsrl benchmark` does.
+            image: an uint8 array (h, w, 3), RGB; the path of an image file; or a PIL image. Files
+                and PIL images are turned upright, as EXIF says. A list of them, or an uint8 array
+                (N, h, w, 3), is a batch.
+            size: height and width of the mask, by default those of the image.
+            probabilities: whether to return the probability of each class instead.
 
         Returns:
-            The mask: train ids, uint8 (*size).
+            The mask: train ids, uint8 (*size); or the probabilities, float32 (C, *size). Of a
+            batch, an array with N first; of a list, a list.
 
         Raises:
-            ValueError: there is not enough memory.
+            OSError: a file does not exist.
+            ValueError: an image is of another form or cannot be read, or there is not enough
+                memory.
         """
-        with explained_faults(1, self.input_size):
-            # Copied, as arrays mapped from disk are read-only, which torch does not support.
-            pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self._device)
-            labels = self.network(self._transform(pixels)).logits.argmax(1).byte()
-            return resize_labels(labels, size or image.shape[:2])[0].cpu().numpy()
+        arrays = to_arrays(image)
+        results: list[np.ndarray] = []
+        for start in range(0, len(arrays), BATCH):
+            results += self._predict(arrays[start : start + BATCH], size, probabilities)
+        if isinstance(image, list):
+            return results
+        is_batch = isinstance(image, np.ndarray) and image.ndim == 4
+        return np.stack(results) if is_batch else results[0]
+
+    @torch.no_grad()
+    def _predict(
+        self, images: Sequence[np.ndarray], size: tuple[int, int] | None, probabilities: bool
+    ) -> list[np.ndarray]:
+        """The masks or the probabilities of a batch."""
+        with explained_faults(len(images), self.input_size):
+            inputs = [self._transform(self._tensor(image)) for image in images]
+            results = []
+            for logits, image in zip(
+                self.network(torch.cat(inputs)).logits.split(1), images, strict=True
+            ):
+                shape = size or image.shape[:2]
+                if probabilities:
+                    result = resize_logits(logits.contiguous(), shape).softmax(1)
+                else:
+                    result = labels_of_logits(logits, shape)
+                results.append(result[0].cpu().numpy())
+            return results
+
+    def _tensor(self, image: np.ndarray) -> Tensor:
+        """uint8 (h, w, 3) -> uint8 (1, 3, h, w) on the device. Copied, as arrays mapped from disk
+        are read-only, which torch does not support."""
+        return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self._device)
 
 
 def write_predictions(
@@ -96,12 +137,10 @@ def write_predictions(
                     failed += 1
                     continue
                 bar.update()
-                number, mask = result
+                frame, mask = result
                 done += mask is None
                 if mask is not None:
-                    image = Image.fromarray(encode(mask, predictor.classes, target.file_format))
-                    made_from = target.made_from(source, number)
-                    save_png(image, target.path(source.name, number), PREDICTION, made_from)
+                    _save(frame, mask, source, target, predictor.classes)
     if done:
         print(f"{target.folder}: kept predictions that were there: {done}", file=sys.stderr)
     return failed
@@ -109,24 +148,51 @@ def write_predictions(
 
 def _masks(
     predictor: Predictor, source: Source, target: Target
-) -> Iterator[tuple[int | None, np.ndarray | None] | Exception]:
-    """The number and the mask of each frame, None for a mask that is there already. An error is the
-    last to come: raised here, it could not be told from one of writing."""
+) -> Iterator[tuple[Frame, np.ndarray | None] | Exception]:
+    """Each frame and its mask, None for a mask that is there already. An error is the last to come:
+    raised here, it could not be told from one of writing."""
     try:
         for frame in source.frames():
             needed = target.needs(source, frame.number)
             size = target.size or frame.mask_size
             mask = predictor.predict(frame.image, size) if needed else None
-            yield frame.number, mask
+            yield frame, mask
     except (OSError, ValueError) as error:
         yield error
 
 
-def encode(mask: np.ndarray, classes: Sequence[ClassInfo], file_format: str) -> np.ndarray:
-    """Train ids, uint8 (H, W) -> the pixels to write: uint8 (H, W, 3) for `color`, otherwise uint8
-    or (label ids above 255) uint16 (H, W)."""
+def _save(
+    frame: Frame, mask: np.ndarray, source: Source, target: Target, classes: Sequence[ClassInfo]
+) -> None:
+    pixels = encode(mask, classes, target.file_format, frame.image)
+    save_png(
+        Image.fromarray(pixels),
+        target.path(source.name, frame.number),
+        PREDICTION,
+        target.made_from(source, frame.number),
+        np.bincount(mask.ravel(), minlength=len(classes)).tolist(),
+    )
+
+
+def encode(
+    mask: np.ndarray, classes: Sequence[ClassInfo], file_format: str, image: np.ndarray
+) -> np.ndarray:
+    """The pixels to write.
+
+    Args:
+        mask: train ids, uint8 (H, W).
+        image: uint8 (h, w, 3), RGB.
+
+    Returns:
+        uint8 (H, W, 3) for `color` and `overlay`; otherwise (H, W), uint8 or, for label ids above
+        255, uint16.
+    """
     if file_format == "color":
         return colour(mask, classes)
+    if file_format == "overlay":
+        height, width = mask.shape
+        resized = Image.fromarray(image).resize((width, height), Image.Resampling.BILINEAR)
+        return overlay(np.asarray(resized), colour(mask, classes))
     if file_format == "train-ids":
         return mask
     ids = np.array([c.id for c in classes])

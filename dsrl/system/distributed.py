@@ -35,13 +35,15 @@ def report(text: str) -> None:
 
 
 def set_up_device(name: str) -> torch.device:
-    """The device that `auto`, `cpu` or `gpu` means for this process, set up for speed.
+    """The device that `auto`, `cpu`, or `gpu` (or `cuda`) means for this process, set up for speed.
 
     Raises:
-        ValueError: a GPU is requested and none is visible.
+        ValueError: the name is another, or a GPU is requested and none is visible.
     """
-    if name == "gpu" and not torch.cuda.is_available():
-        raise ValueError("--device gpu: no CUDA device is visible; use --device cpu or auto")
+    if name not in ("auto", "cpu", "gpu", "cuda"):
+        raise ValueError(f"device: expected auto, cpu, gpu or cuda, got {name!r}")
+    if name in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {name}: no CUDA device is visible; use --device cpu or auto")
     # Snakemake exports as many OpenMP threads as a job has cores. These may be more than there are,
     # and the processes that torchrun starts here share them.
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

@@ -84,3 +84,16 @@ def test_a_file_that_is_not_there_is_named_and_nothing_is_written(line, tmp_path
         main(line)
     assert str(exit_.value).startswith(f"dsrl {line[0]}: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_cuda_is_another_word_for_gpu_everywhere():
+    for line in (
+        ("benchmark", "--weights", "a"),
+        ("predict", "--weights", "a", "--output", "out"),
+        ("test", "--weights", "a", "--image-file", "b"),
+        ("plot-examples", "a", "--output", "b"),
+    ):
+        assert parse(*line, "--device", "cuda").device == "cuda"
+    for command in ("train --stage 1", "print-model"):
+        arguments = parse(*command.split(), "--config", "{device: cuda}")
+        assert settings_from(arguments).resources.device == "cuda"

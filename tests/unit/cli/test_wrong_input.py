@@ -146,6 +146,7 @@ SPECIAL = {
     ("train", "--output"): FOLDER_TO_WRITE,
     ("resume-train", "--output"): FOLDER_TO_WRITE,
     ("predict", "--output"): FOLDER_TO_WRITE,
+    ("predict", "--summary"): [*usage("a.txt", None), *failure("text/a.json")],
     ("benchmark", "--output"): TEXT_TO_WRITE,
     ("table", "--output"): TEXT_TO_WRITE,
     ("plot-examples", "--output"): PICTURE_TO_WRITE,
@@ -155,7 +156,7 @@ SPECIAL = {
     ("test", "--output"): [*usage("a.jpg", None), *failure("text/below.png", "data.png")],
     ("import-weights", "--source"): failure("a.weights", "zoo.cpkt", "absent", "data", "text"),
     ("import-weights", "--output"): [*usage("a.pth", None), *failure("text/a.weights")],
-    ("export", "--output"): failure("a.onnx", "text/a.pt2", "data.pt2"),
+    ("export", "--output"): failure("a.doc", "text/a.onnx", "text/a.pt2", "data.pt2"),
     ("resume-train", "--checkpoint"): [*failure("a.weights"), *WEIGHTS],
     ("train", "--dataset"): NOTHING,  # names the folder, and here --data does
     ("with-gpus", "count"): NOTHING,  # see tests/unit/system/test_gpus.py

@@ -16,7 +16,7 @@ from dsrl.data.dataset import PreparedSplit
 from dsrl.data.description import load_description
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.preprocess import preprocess
-from dsrl.data.transforms import InputTransform, resize_labels
+from dsrl.data.transforms import InputTransform, resize_labels, resize_logits
 from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
 from dsrl.evaluation.class_map import BUILT_IN, read_class_map
 from dsrl.evaluation.evaluate import evaluate
@@ -52,8 +52,7 @@ def reference(split: PreparedSplit, transform: InputTransform, native: bool) -> 
         label = split.native_label(index) if native else split.labels[index]
         if not native:
             label = resize_labels(torch.from_numpy(label.copy())[None], logits.shape[1:])[0].numpy()
-        answer = torch.from_numpy(logits.argmax(0).astype(np.uint8))[None]
-        answer = resize_labels(answer, label.shape)[0].numpy()
+        answer = resize_logits(torch.from_numpy(logits)[None], label.shape)[0].argmax(0).numpy()
         answers.append([counts_as.get(OWN[value], "none") for value in answer.flat])
         labels.append(["ignored" if value == 255 else names[value] for value in label.flat])
         if not native:

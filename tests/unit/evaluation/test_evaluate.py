@@ -17,7 +17,7 @@ from dsrl.checkpoints.weights import Weights, save_weights
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.description import load_description
 from dsrl.data.preprocess import preprocess
-from dsrl.data.transforms import resize_labels
+from dsrl.data.transforms import resize_logits
 from dsrl.evaluation import ConfusionMatrix
 from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class, row_name
 from dsrl.evaluation.evaluate import evaluate, near_another_class
@@ -109,10 +109,10 @@ def test_native_scores_compare_with_each_label_at_its_own_size(
     for index, image in enumerate(split.images):
         inputs = weights.info.transform(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
         with torch.no_grad():
-            prediction = network(inputs).logits.float().argmax(1).byte()
+            logits = network(inputs).logits.float().contiguous()
         label = torch.from_numpy(split.native_label(index).copy())[None]
         assert label.shape == (1, 64, 128)
-        confusion.update(resize_labels(prediction, (64, 128)), label)
+        confusion.update(resize_logits(logits, (64, 128)).argmax(1), label)
     scores = score(split, native=True, batch_size=2)
     assert scores.mean_iou_native == pytest.approx(confusion.mean_iou)
 

@@ -1,5 +1,6 @@
 """`dsrl predict` knows every file before it writes one, goes on past bad images, and continues."""
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -238,3 +239,37 @@ def test_no_picture_is_overwritten(predict, tmp_path, link, overwrite):
     code, err = predict(*sources, "--output", "photos/../out", *overwrite)
     assert (code, err.count("\n")) == (1, 1) and "out/a.png: would overwrite the input" in err
     assert snapshot(tmp_path) == before
+
+
+def test_overlays_of_folders_and_videos(predict):
+    make_video("photos/v.mp4", 2)
+    assert predict("photos", "--output", "out", "--format", "overlay") == (0, "")
+    assert predict("photos", "--output", "color") == (0, "")
+    files = ["a.png", "cam1/a.png", "cam2/a.png", "cam2/deep/b.png"]
+    assert names("out") == [*files, "v_000000.png", "v_000001.png"]
+    photo = np.asarray(Image.open("photos/cam2/deep/b.png")).astype(int)
+    colours = np.asarray(Image.open("color/cam2/deep/b.png"))
+    overlay = np.asarray(Image.open("out/cam2/deep/b.png"))
+    assert np.array_equal(overlay, (photo + colours) // 2)
+
+
+def test_a_summary_has_the_shares_also_of_what_was_there(predict):
+    make_video("photos/v.mp4", 2)
+    assert predict("photos/cam2", "--output", "out/cam2", "--format", "train-ids") == (0, "")
+    call = ("photos", "--output", "out", "--format", "train-ids", "--summary", "shares.json")
+    Path("photos/cam1/bad.jpg").write_bytes(b"text")
+    code, err = predict(*call)
+    assert code == 1 and "out: kept predictions that were there: 2\n" in err
+    found = json.loads(Path("shares.json").read_text())
+    assert sorted(found["files"]) == names("out") and found["images"] == len(names("out")) == 6
+    masks = {name: np.asarray(Image.open(Path("out", name))).ravel() for name in names("out")}
+    everything = np.concatenate(list(masks.values()))
+    for shares, mask in [
+        (found["shares"], everything),
+        *((found["files"][name], mask) for name, mask in masks.items()),
+    ]:
+        expected = np.bincount(mask, minlength=len(shares)) / mask.size
+        assert list(shares.values()) == pytest.approx(expected.tolist(), abs=1e-6)
+    before = Path("shares.json").read_text()
+    assert predict(*call)[0] == 1
+    assert Path("shares.json").read_text() == before

@@ -12,7 +12,7 @@ from dsrl.checkpoints.weights import save_weights
 from dsrl.cli.main import main
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import ClassInfo
-from dsrl.data.transforms import resize_labels
+from dsrl.data.transforms import resize_logits
 from dsrl.inference.predictor import Predictor, encode
 
 
@@ -28,12 +28,13 @@ def predictor(weights) -> Predictor:
     return Predictor(weights, "cpu")
 
 
-def network_labels(weights: Path, image: np.ndarray) -> torch.Tensor:
-    """Train ids at the output size of the network, uint8 (1, 2H, 2W)."""
+def network_labels(weights: Path, image: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
+    """Train ids of the resized logits, uint8 (*size)."""
     network, transform, _ = load_network(weights, torch.device("cpu"))
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None]
     with torch.no_grad():
-        labels = network(transform(pixels)).logits.argmax(1).byte()
+        logits = network(transform(pixels)).logits.contiguous()
+    labels = resize_logits(logits, size).argmax(1).byte()[0]
     assert len(labels.unique()) > 2, "a prediction of one class would prove little"
     return labels
 
@@ -51,7 +52,7 @@ def test_the_mask_has_the_size_of_the_image_or_the_one_requested(
 ):
     image = PreparedSplit(prepared, "val").images[0][3:44, 5:102]
     mask = predictor.predict(image, size)
-    expected = resize_labels(network_labels(weights, image), size or (41, 97))[0]
+    expected = network_labels(weights, image, size or (41, 97))
     assert mask.dtype == np.uint8
     assert np.array_equal(mask, expected.numpy())
 
@@ -69,7 +70,7 @@ def test_cityscapes_format_is_label_ids_at_the_labels_size(weights, prepared, tm
             found = np.asarray(opened)
         assert found.dtype == np.uint8
         assert found.shape == sample.native_size
-        assert np.array_equal(found, ids[network_labels(weights, image)[0]])
+        assert np.array_equal(found, ids[network_labels(weights, image, sample.native_size)])
 
 
 def test_formats_of_the_files():
@@ -78,9 +79,13 @@ def test_formats_of_the_files():
         ClassInfo(name="sky", color=(4, 5, 6), id=300),
     ]
     mask = np.array([[0, 1, 1]], np.uint8)
-    assert encode(mask, classes, "train-ids") is mask
-    assert encode(mask, classes, "color").tolist() == [[[1, 2, 3], [4, 5, 6], [4, 5, 6]]]
-    ids = encode(mask, classes, "cityscapes")
+    image = np.full((1, 3, 3), 101, np.uint8)
+    assert encode(mask, classes, "train-ids", image) is mask
+    assert encode(mask, classes, "color", image).tolist() == [[[1, 2, 3], [4, 5, 6], [4, 5, 6]]]
+    half = [[[51, 51, 52], [52, 53, 53], [52, 53, 53]]]
+    assert encode(mask, classes, "overlay", image).tolist() == half
+    assert encode(mask, classes, "overlay", image[:, :1].repeat(2, 0)).shape == (1, 3, 3)
+    ids = encode(mask, classes, "cityscapes", image)
     assert (ids.tolist(), ids.dtype) == ([[7, 300, 300]], np.uint16)
 
 

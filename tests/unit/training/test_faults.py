@@ -115,3 +115,5 @@ def test_gpu_where_there_is_none(trained, prepared, tmp_path):
     weights = str(trained[1] / "final.weights")
     with pytest.raises(SystemExit, match="--device gpu: no CUDA device is visible"):
         main(["benchmark", "--weights", weights, "--data", str(prepared), "--device", "gpu"])
+    with pytest.raises(SystemExit, match="--device cuda: no CUDA device is visible"):
+        main(["benchmark", "--weights", weights, "--data", str(prepared), "--device", "cuda"])
