@@ -164,6 +164,47 @@ class DatasetDescription(Strict):
             )
         return train_ids.astype(np.uint8)
 
+    def colors_to_train_ids(self, colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Map the colors of label files to train ids and IGNORE_INDEX.
+
+        Args:
+            colors: (H, W, 3), RGB.
+
+        Returns:
+            (H, W).
+
+        Raises:
+            ValueError: no label has one of the colors, or labels with different train ids have it;
+                the message names it and its share of the pixels, not the file.
+        """
+        known: dict[int, set[int]] = {}
+        for label in self.labels:
+            train_id = int(self._train_id_of[label.id[0]])
+            known.setdefault(int(_packed(np.array(label.color))), set()).add(train_id)
+        packed = _packed(colors)
+        keys = np.array(sorted(known))
+        place = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
+        unique = np.array([len(known[key]) == 1 for key in keys])
+        wrong = (keys[place] != packed) | ~unique[place]
+        if wrong.any():
+            values, counts = np.unique(packed[wrong], return_counts=True)
+            value, count = int(values[counts.argmax()]), counts.max()
+            color = [value >> 16, value >> 8 & 255, value & 255]
+            meaning = "that of several labels" if value in known else "that of no label"
+            others = f", and {len(values) - 1} others" if len(values) > 1 else ""
+            raise ValueError(
+                f"the color {color} ({100 * count / packed.size:.2g} % of the pixels{others}) is "
+                f"{meaning} of the data set '{self.name}'; correct the colors under `labels`, or "
+                "write the ids as a grey PNG"
+            )
+        return np.array([min(known[key]) for key in keys], np.uint8)[place]
+
+
+def _packed(colors: NDArray[Any]) -> NDArray[np.int64]:
+    """Integers (..., 3) in 0..255 -> one number for each color."""
+    red, green, blue = np.moveaxis(colors.astype(np.int64), -1, 0)
+    return red << 16 | green << 8 | blue
+
 
 def load_description(name_or_path: str) -> DatasetDescription:
     """Read the description of a data set: a built-in one by name, any other by its YAML file.

@@ -1,4 +1,4 @@
-"""Label files: the ids in them, as they were stored."""
+"""Label files: the ids in them, as they were stored, or those of their colors."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
-from dsrl.data.depth import UnsuitableImageError, read_header, stored_values
+from dsrl.data.depth import Header, UnsuitableImageError, read_header, stored_values
 from dsrl.data.description import DatasetDescription, Label
 from dsrl.data.images import ImageReader, Picture, open_image, turn_upright
 
 MODES = ("L", "P", "1", "I", "I;16", "I;16B")
+COLORS = ("RGB", "RGBA")
 # Formats that always return what was stored. JPEG 2000, WebP and AVIF may, but do not say so.
 LOSSLESS = ("BMP", "GIF", "PCX", "PNG", "PPM", "TGA", "TIFF")
 LOSSLESS_TIFF = (
@@ -25,19 +26,25 @@ def read_label(path: Path, description: DatasetDescription, reader: ImageReader)
     """A label file as train ids (mode L), upright.
 
     Raises:
-        ValueError: the file cannot be read, is in a lossy format or in colours, has an unknown
-            value, or a palette of other ids; one line names the file.
+        ValueError: the file cannot be read, is in a lossy format, has an unknown value or color, or
+            a palette of other ids; one line names the file.
     """
     with open_image(path) as image:
         _check_lossless(image)
-        if image.mode not in MODES:
+        if image.mode not in (*MODES, *COLORS):
             raise UnsuitableImageError(
-                "expected a label image with one channel of label ids (grey or palette), got mode "
-                f"{image.mode}; colours are not mapped to ids: write the ids as a grey PNG"
+                "expected a label image with one channel of label ids (grey or palette), or RGB or "
+                f"RGBA colors, got mode {image.mode}: write the ids as a grey PNG"
             )
         header = read_header(image, path)
         reader.note_pages(image, path)
         _, orientation = turn_upright(image)
+        if image.mode in COLORS:
+            try:
+                train_ids = description.colors_to_train_ids(_opaque(image, header))
+            except ValueError as error:
+                raise UnsuitableImageError(str(error)) from None
+            return Picture(path, Image.fromarray(train_ids), orientation)
         values = stored_values(image, header)
         if image.mode == "P" and not _palette_agrees(image, values, description.labels):
             reader.note(
@@ -49,6 +56,24 @@ def read_label(path: Path, description: DatasetDescription, reader: ImageReader)
         except ValueError as error:
             raise UnsuitableImageError(str(error)) from None
     return Picture(path, Image.fromarray(train_ids), orientation)
+
+
+def _opaque(image: Image.Image, header: Header) -> NDArray[np.uint8]:
+    """The colors of an image of 8 bits without transparent pixels: uint8 (H, W, 3).
+
+    Raises:
+        UnsuitableImageError: it is of another kind.
+    """
+    if header.deep:
+        raise UnsuitableImageError(
+            "colors of more than 8 bits are not mapped to ids; write the ids as a grey PNG"
+        )
+    pixels = np.asarray(image)
+    if pixels.shape[2] == 4 and (clear := (pixels[..., 3] != 255).mean()):
+        raise UnsuitableImageError(
+            f"{100 * clear:.2g} % of the pixels are transparent; give them the color of a label"
+        )
+    return pixels[..., :3]
 
 
 def _check_lossless(image: ImageFile.ImageFile) -> None:
@@ -91,8 +116,8 @@ def _palette_agrees(image: Image.Image, values: NDArray[Any], labels: Sequence[L
         colour = _colours(image)[index]
         raise UnsuitableImageError(
             f"its palette shows the index {index} as {list(colour)}, the color of the label "
-            f"{min(ids[colour])}, so that its indices are not the label ids; write the ids as a "
-            "grey PNG, or correct the colors in the description"
+            f"{min(ids[colour])}, so that its indices are not the label ids; save it as RGB, whose "
+            "colors are mapped, write the ids as a grey PNG, or correct the description"
         )
     return not elsewhere and not unknown
 

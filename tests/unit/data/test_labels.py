@@ -135,9 +135,29 @@ def test_a_bitmap_that_pillow_misreads_is_refused(tmp_path):
         read(tmp_path, bytes(content))
 
 
-def test_colours_are_refused_with_the_cure(tmp_path):
-    with pytest.raises(ValueError, match=r"got mode RGB; colours are not mapped to ids: write"):
-        read(tmp_path, saved(Image.new("RGB", (3, 3)), "PNG"))
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_colors_are_those_of_the_labels(tmp_path, mode):
+    image = Image.fromarray(np.array(COLORS, np.uint8)[IDS]).convert(mode)
+    found, _ = read(tmp_path, saved(image, "PNG"))
+    assert np.array_equal(found, IDS)
+    description = describe(ids=range(12, 0, -1))  # ids do not count, but their order does
+    assert np.array_equal(read(tmp_path, saved(image, "PNG"), description)[0], IDS)
+
+
+def test_colors_that_are_not_clear_are_refused_with_their_share(tmp_path):
+    pixels = np.array(COLORS, np.uint8)[IDS]
+    pixels[0, 0], pixels[1, :2] = [1, 2, 3], [3, 2, 1]
+    unknown = r"a: the color \[3, 2, 1\] \(2.1 % of the pixels, and 1 others\) is that of no label"
+    with pytest.raises(ValueError, match=unknown):
+        read(tmp_path, saved(pixels, "PNG"))
+    twice = describe(colors=[COLORS[0], COLORS[0], *COLORS[2:]])
+    with pytest.raises(ValueError, match=r"\[128, 128, 128\] .* is that of several labels"):
+        read(tmp_path, saved(np.array(COLORS, np.uint8)[IDS * 0], "PNG"), twice)
+    clear = np.dstack([np.array(COLORS, np.uint8)[IDS], np.where(IDS == 3, 0, 255)])
+    with pytest.raises(ValueError, match=r"a: \d+(\.\d+)? % of the pixels are transparent"):
+        read(tmp_path, saved(clear.astype(np.uint8), "PNG"))
+    with pytest.raises(ValueError, match="got mode CMYK: write the ids"):
+        read(tmp_path, saved(Image.new("CMYK", (3, 3)), "TIFF"))
 
 
 def voc_palette() -> list[list[int]]:
