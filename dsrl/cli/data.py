@@ -112,6 +112,7 @@ def preprocess(arguments: Arguments) -> None:
         arguments.output / split,
         arguments.jobs,
     )
+    print(preprocess.class_shares(manifest), file=sys.stderr)
     order = list(description.splits)
     for name in order:
         if name == split:

@@ -1,5 +1,6 @@
 """From a raw data set to the packed arrays of a prepared one, described in `manifest.py`."""
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -23,6 +24,7 @@ from dsrl.system.files import atomic_directory, sha256, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")
+FAULTS = 20  # that are listed
 
 
 class Prepared(NamedTuple):
@@ -63,6 +65,7 @@ def preprocess(
         FileNotFoundError: `raw` does not exist.
         ValueError: an image or label is missing, damaged, of another size than its partner, or of a
             kind that would be misread, or a label has an unknown value; one line names the file.
+            Several faults of files are listed on stderr first, and the line has their number.
         OSError: `output` cannot be written.
     """
     raw, output = Path(raw), Path(output)
@@ -70,18 +73,30 @@ def preprocess(
     pairs = _find_pairs(description, raw, split)
     reader = ImageReader(description.value_range)
     prepare = partial(_prepare, description, raw, size, split != "train", reader)
-    samples = []
+
+    def attempt(pair: Pair) -> Prepared | ValueError:
+        try:
+            return prepare(pair)
+        except ValueError as error:
+            return error
+
+    samples, faults = [], list[ValueError]()
     values, train_ids = np.zeros((3, 256), np.int64), np.zeros(256, np.int64)
     with pixel_limit(description.max_pixels), atomic_directory(output) as folder:
         with _ArrayFiles(folder, _row_shapes(size, split)) as arrays:
-            items = tqdm(_in_order(prepare, pairs, jobs), split, len(pairs), disable=None)
+            items = tqdm(_in_order(attempt, pairs, jobs), split, len(pairs), disable=None)
             for (name, image, label), item in zip(pairs, items, strict=True):
+                if isinstance(item, ValueError):
+                    faults.append(item)
+                if isinstance(item, ValueError) or faults:
+                    continue  # only to find all faults
                 arrays.append(item.rows)
                 values += item.values
                 train_ids += item.train_ids
                 samples.append(
                     Sample(name=name, image=image, label=label, native_size=item.native_size)
                 )
+        _raise(faults, f"{raw}: {len(faults)} of the {len(pairs)} pairs of '{split}'")
         mean, std = _mean_and_std(values)
         manifest = Manifest(
             dataset=description.name,
@@ -98,6 +113,27 @@ def preprocess(
         write_text(folder / MANIFEST_NAME, manifest.model_dump_json(indent=1) + "\n")
     reader.print_notes()
     return manifest
+
+
+def class_shares(manifest: Manifest) -> str:
+    """One line: the share of each class of the labelled pixels, in %."""
+    total = max(sum(manifest.class_pixels), 1)
+    shares = [
+        f"{info.name} {100 * pixels / total:.3g}"
+        for info, pixels in zip(manifest.classes, manifest.class_pixels, strict=True)
+    ]
+    return f"{manifest.split}: {len(manifest.samples)} images; % of pixels: {', '.join(shares)}"
+
+
+def _raise(faults: Sequence[ValueError], which: str) -> None:
+    """Raises ValueError if there are faults; of several, the first are printed before."""
+    if len(faults) == 1:
+        raise faults[0]
+    for fault in faults[:FAULTS]:
+        print(fault, file=sys.stderr)
+    if faults:
+        listed = "listed above" if len(faults) <= FAULTS else f"the first {FAULTS} are listed above"
+        raise ValueError(f"{which} cannot be used; {listed}")
 
 
 def _check_replaceable(folder: Path, dataset: str, split: str, size: tuple[int, int]) -> None:

@@ -26,7 +26,7 @@ from raw_data import (
 from dsrl.data.archives import unpack
 from dsrl.data.description import load_description
 from dsrl.data.manifest import IGNORE_INDEX, read_manifest
-from dsrl.data.preprocess import preprocess
+from dsrl.data.preprocess import class_shares, preprocess
 
 ROOT = Path(__file__).parents[3]
 CAMVID = Path(
@@ -267,7 +267,7 @@ def truncated(path: Path) -> None:
 FAULTS = {
     "unknown value": (lambda raw: save(raw / "val-l/003.png", VOID + 1), "label value 8"),
     "other size": (lambda raw: save(raw / "val-l/003.png", VOID[1:]), "8x5 pixels"),
-    "colour": (lambda raw: save(raw / "val-l/003.png", RGB), "mode RGB"),
+    "colour": (lambda raw: save(raw / "val-l/003.png", RGB), "that of no label"),
     "cut label": (lambda raw: truncated(raw / "val-l/003.png"), "unreadable"),
     "cut image": (lambda raw: truncated(raw / "val/003.png"), "unreadable"),
     "no image": (lambda raw: (raw / "val/003.png").write_text("<html>"), "unreadable"),
@@ -399,3 +399,33 @@ def test_voc_is_read_as_it_is_published(tmp_path):
     assert [sample.name for sample in val.samples] == ["2007_000033"]
     assert np.array_equal(np.load(tmp_path / "train/labels.npy")[0], values)
     assert len(train.classes) == 21
+
+
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_all_faults_of_a_split_are_told_at_once(tmp_path, capsys, jobs):
+    write_split(tmp_path, "val", 30)
+    for number in range(2, 27):
+        path = tmp_path / f"val-l/{number:03}.png"
+        if number % 2:
+            path.write_bytes(b"no image")
+        else:
+            Image.fromarray(np.full((14, 20), 77, np.uint8)).save(path)
+    with pytest.raises(
+        ValueError, match=r"25 of the 30 pairs of 'val' cannot be used; the first"
+    ) as e:
+        preprocess(describe(), tmp_path, "val", SIZE, tmp_path / "out", jobs)
+    assert "\n" not in str(e.value) and not (tmp_path / "out").exists()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 20
+    assert "002.png: label value 77 is not described" in lines[0]
+    assert "003.png: unreadable as an image" in lines[1]
+
+
+def test_shares_of_the_classes_are_told(tmp_path):
+    label = np.full(SIZE, 5, np.uint8)
+    label[:, : SIZE[1] // 4] = 2
+    one(tmp_path, GREY[: SIZE[0], : SIZE[1]], label)
+    (folder,) = (path.parent for path in tmp_path.rglob("manifest.json"))
+    assert class_shares(read_manifest(folder)).endswith(
+        "1 images; % of pixels: ground 75, sky 25, far 0"
+    )
