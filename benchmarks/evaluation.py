@@ -52,7 +52,7 @@ class Pairs:
             files = [folder / kind.split("_")[0] / f"{name}_{kind}.png" for kind in kinds]
             outputs.append(predicted(CITYSCAPES.to_train_ids(ids), rng))
             full = resize_labels(outputs[-1][None], SIZE)[0].numpy()
-            pixels = (picture, ids, encode(full, CITYSCAPES.classes, "label-ids"))
+            pixels = (picture, ids, encode(full, CITYSCAPES.classes, "cityscapes", picture))
             for file, array in zip(files, pixels, strict=True):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(array).save(file, compress_level=1 if array is picture else 6)
@@ -97,7 +97,7 @@ def read(pairs: Pairs) -> list[int]:
 
 
 def prepared(pairs: Pairs, full: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Prepared labels, and predictions in memory: as `dsrl benchmark` has them."""
+    """Prepared labels, as `dsrl benchmark` reads them, and predicted labels in memory."""
     for index in pairs.order:
         label = torch.from_numpy(pairs.split.native_label(index))[None]
         yield resize_labels(full[index][None], label.shape[1:]), label

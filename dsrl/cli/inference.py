@@ -87,6 +87,12 @@ def add_predict(commands: Any) -> None:
         help="height and width of the predictions (default: those of each image, or in a prepared "
         "split of its label file)",
     )
+    parser.add_argument(
+        "--tiles",
+        action="store_true",
+        help="predict images that are larger than the network's output in overlapping tiles of its "
+        "size, for more detail",
+    )
     parser.add_output(
         "--summary",
         type=file_named(".json"),
@@ -96,7 +102,8 @@ def add_predict(commands: Any) -> None:
     parser.add_argument(
         "--overwrite",
         action="store_true",
-        help="replace files that were not made from the same images, weights, format and size",
+        help="replace files that were not made from the same images, weights, format, size and "
+        "tiles",
     )
     add_device(parser)
 
@@ -121,6 +128,7 @@ def predict(arguments: Arguments) -> None:
             sha256(arguments.weights),
             arguments.overwrite,
             arguments.size and tuple(arguments.size),
+            arguments.tiles,
         )
         with keep_inputs(source.path for source in sources):
             needed = plan(sources, target)

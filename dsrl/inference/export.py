@@ -94,7 +94,7 @@ def export(weights: Path, output: Path, image: np.ndarray | None = None) -> list
         if output.suffix == ".onnx":
             file.write(_onnx(program, predictor.info))
         else:
-            extra_files = {"info.json": json.dumps(predictor.info.model_dump(mode="json"))}
+            extra_files = {"info.json": predictor.info.model_dump_json()}
             # It accepts a path only if it ends in .pt2, which the temporary one does not.
             torch.export.save(program, file, extra_files=extra_files)
         file.flush()
@@ -157,7 +157,7 @@ def _onnx(program: ExportedProgram, info: WeightsInfo) -> bytes:
             if dim.dim_param:
                 dim.dim_param = name
     model.producer_name, model.producer_version = "dsrl", dsrl.__version__
-    values = info.model_dump(mode="json")
+    values = json.loads(info.model_dump_json())  # with null for NaN, which JSON does not have
     texts = {k: v if isinstance(v, str) else json.dumps(v) for k, v in values.items()}
     onnx.helper.set_model_props(model, texts)
     return model.SerializeToString()

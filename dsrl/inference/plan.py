@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from tqdm import tqdm
@@ -104,6 +104,7 @@ class Target:
         weights: checksum of the file.
         overwrite: whether to replace files that were made from something else.
         size: height and width of all predictions; by default, each has its own.
+        tiles: whether large images are predicted in tiles.
     """
 
     folder: Path
@@ -111,6 +112,7 @@ class Target:
     weights: str
     overwrite: bool = False
     size: tuple[int, int] | None = None
+    tiles: bool = False
 
     def path(self, name: str, number: int | None = None) -> Path:
         """The file with the prediction for the image `name`, or for one of its frames."""
@@ -121,9 +123,10 @@ class Target:
 
     def made_from(self, source: Source, number: int | None) -> str:
         """All that the pixels of the file depend on."""
-        values = {"image": source.origin, "frame": number}
+        values: dict[str, Any] = {"image": source.origin, "frame": number}
         values |= {"weights": self.weights, "format": self.file_format, "resized": "logits"}
-        return json.dumps(values | ({"size": self.size} if self.size else {}))
+        values |= {"size": self.size} if self.size else {}
+        return json.dumps(values | ({"tiles": True} if self.tiles else {}))
 
     def needs(self, source: Source, number: int | None) -> bool:
         """Whether the prediction is yet to be made.
@@ -138,9 +141,8 @@ class Target:
             return not is_complete(path)
         if not self.overwrite:
             raise ValueError(
-                f"{path}: exists, and was not made from {source} by these weights in this format "
-                "and size; "
-                "choose another --output, or replace it with --overwrite"
+                f"{path}: exists, and was not made from {source} by these weights with these "
+                "options; choose another --output, or replace it with --overwrite"
             )
         return True
 

@@ -18,10 +18,9 @@ from dsrl.data.transforms import labels_of_logits, resize_logits
 from dsrl.inference.arrays import Images, to_arrays
 from dsrl.inference.pictures import PREDICTION, save_png
 from dsrl.inference.plan import Frame, Source, Target
+from dsrl.inference.tiles import BATCH, blend_tiles
 from dsrl.system.distributed import set_up_device
 from dsrl.system.faults import explained_faults
-
-BATCH = 8  # images that the network takes at once
 
 
 class Predictor:
@@ -50,7 +49,12 @@ class Predictor:
         self.input_size = self.info.input_size
 
     def predict(
-        self, image: Images, size: tuple[int, int] | None = None, *, probabilities: bool = False
+        self,
+        image: Images,
+        size: tuple[int, int] | None = None,
+        *,
+        probabilities: bool = False,
+        tiles: bool = False,
     ) -> Any:
         """Predict the class of each pixel.
 
@@ -62,6 +66,9 @@ class Predictor:
                 (N, h, w, 3), is a batch.
             size: height and width of the mask, by default those of the image.
             probabilities: whether to return the probability of each class instead.
+            tiles: whether to predict an image that is larger than the network's output, twice the
+                input size, in overlapping tiles of that size, whose logits are averaged where they
+                overlap.
 
         Returns:
             The mask: train ids, uint8 (*size); or the probabilities, float32 (C, *size). Of a
@@ -75,35 +82,42 @@ class Predictor:
         arrays = to_arrays(image)
         results: list[np.ndarray] = []
         for start in range(0, len(arrays), BATCH):
-            results += self._predict(arrays[start : start + BATCH], size, probabilities)
+            batch = arrays[start : start + BATCH]
+            with explained_faults(len(batch), self.input_size):
+                for logits, array in zip(self._logits(batch, tiles), batch, strict=True):
+                    results.append(_result(logits, size or array.shape[:2], probabilities))
         if isinstance(image, list):
             return results
         is_batch = isinstance(image, np.ndarray) and image.ndim == 4
         return np.stack(results) if is_batch else results[0]
 
     @torch.no_grad()
-    def _predict(
-        self, images: Sequence[np.ndarray], size: tuple[int, int] | None, probabilities: bool
-    ) -> list[np.ndarray]:
-        """The masks or the probabilities of a batch."""
-        with explained_faults(len(images), self.input_size):
-            inputs = [self._transform(self._tensor(image)) for image in images]
-            results = []
-            for logits, image in zip(
-                self.network(torch.cat(inputs)).logits.split(1), images, strict=True
-            ):
-                shape = size or image.shape[:2]
-                if probabilities:
-                    result = resize_logits(logits.contiguous(), shape).softmax(1)
-                else:
-                    result = labels_of_logits(logits, shape)
-                results.append(result[0].cpu().numpy())
-            return results
+    def _logits(self, images: Sequence[np.ndarray], tiles: bool) -> Sequence[Tensor]:
+        """Of each image, float32 (1, C, h, w), at the size at which they are computed."""
+        tensors = [self._tensor(image) for image in images]
+        if not tiles:
+            return self._forward(tensors).split(1)
+        height, width = self.input_size
+        return [blend_tiles(image, (2 * height, 2 * width), self._forward) for image in tensors]
+
+    def _forward(self, images: Sequence[Tensor]) -> Tensor:
+        """B images, uint8 (1, 3, h, w) of any h and w -> logits (B, C, 2H, 2W)."""
+        return self.network(torch.cat([self._transform(image) for image in images])).logits
 
     def _tensor(self, image: np.ndarray) -> Tensor:
         """uint8 (h, w, 3) -> uint8 (1, 3, h, w) on the device. Copied, as arrays mapped from disk
         are read-only, which torch does not support."""
         return torch.from_numpy(image.copy()).permute(2, 0, 1)[None].to(self._device)
+
+
+def _result(logits: Tensor, size: tuple[int, ...], probabilities: bool) -> np.ndarray:
+    """Logits (1, C, h, w) -> the mask or the probabilities, as `predict` returns them."""
+    height, width = size
+    if probabilities:
+        result = resize_logits(logits.contiguous(), (height, width)).softmax(1)
+    else:
+        result = labels_of_logits(logits, (height, width))
+    return result[0].cpu().numpy()
 
 
 def write_predictions(
@@ -155,7 +169,7 @@ def _masks(
         for frame in source.frames():
             needed = target.needs(source, frame.number)
             size = target.size or frame.mask_size
-            mask = predictor.predict(frame.image, size) if needed else None
+            mask = predictor.predict(frame.image, size, tiles=target.tiles) if needed else None
             yield frame, mask
     except (OSError, ValueError) as error:
         yield error

@@ -89,7 +89,7 @@ CONFIG = [
     *failure("text", "absent", "data", "bytes"),
 ]
 COMMON = {
-    **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--overwrite"], FLAG),
+    **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--overwrite", "--tiles"], FLAG),
     **dict.fromkeys(["--restart", "--set-aside"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--decay-norm-and-bias", "--sisr-residual"], FLAG),

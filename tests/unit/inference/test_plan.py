@@ -116,7 +116,7 @@ def test_of_one_bad_image_there_is_one_line(predict):
 
 def test_an_unwritable_place_ends_the_call_at_once(predict, monkeypatch):
     Path("out/a.png").mkdir(parents=True)
-    monkeypatch.setattr(Predictor, "predict", lambda *_: pytest.fail("must not be tried"))
+    monkeypatch.setattr(Predictor, "predict", lambda *_, **__: pytest.fail("must not be tried"))
     code, err = predict("photos", "--output", "out")
     assert (code, err.count("\n")) == (1, 1) and "out/a.png: cannot be written" in err
 
@@ -150,7 +150,7 @@ def test_a_repeated_call_continues(predict, monkeypatch):
     sizes = []
     original = Predictor.predict
     monkeypatch.setattr(
-        Predictor, "predict", lambda self, *rest: sizes.append(1) or original(self, *rest)
+        Predictor, "predict", lambda *args, **more: sizes.append(1) or original(*args, **more)
     )
     assert predict("photos", "--output", "out") == (0, "out: kept predictions that were there: 2\n")
     assert len(sizes) == 2 and pictures("out") == expected
