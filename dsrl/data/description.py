@@ -17,6 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from dsrl.config.strict import Strict, built_in_yaml, find_yaml, parse, read_yaml
 from dsrl.data.manifest import IGNORE_INDEX, ClassInfo
 from dsrl.data.pairing import RelativePath, SplitPatterns
+from dsrl.data.shares import Shares
 
 BUILT_IN = Path(__file__).parent / "datasets"
 UNKNOWN = -1  # in the lookup table: no label has this id
@@ -76,6 +77,25 @@ class DatasetDescription(Strict):
         ge=1,
         description="pixels that an image may have; by default, as many as Pillow allows",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _draw_splits(cls, values: Any) -> Any:
+        """Replace `split`, the shares of the samples in `splits.all`, by the splits."""
+        if not isinstance(values, Mapping) or "split" not in values:
+            return values
+        splits = values.get("splits")
+        if not isinstance(splits, Mapping) or list(splits) != ["all"]:
+            raise ValueError(
+                "`split` divides the samples of `splits: {all: {image: ..., label: ...}}`; name "
+                "these, or leave `split` out"
+            )
+        shares = parse(Shares, values["split"], "split")
+        parts = {
+            name: {**splits["all"], "part": {"name": name, "of": shares.model_dump()}}
+            for name in shares.shares
+        }
+        return {**{key: value for key, value in values.items() if key != "split"}, "splits": parts}
 
     @field_validator("value_range")
     @classmethod

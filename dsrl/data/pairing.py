@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 from dsrl.config.strict import Strict
 from dsrl.data.lists import listed
 from dsrl.data.patterns import PLACEHOLDER, FilePattern, Key
+from dsrl.data.shares import Part
 
 Pair = tuple[str, str, str]  # name, image, label
 Pairs = list[Pair]  # in SplitPatterns, `list` is a key
@@ -71,6 +72,15 @@ class SplitPatterns(Strict):
         None, description="`skip` leaves out images without a label, which otherwise are an error"
     )
 
+    part: Part | None = Field(None, description="of the samples; from `split` of the data set")
+
+    @model_validator(mode="after")
+    def _group_is_a_placeholder(self) -> Self:
+        group = self.part and self.part.of.group
+        if group and group not in PLACEHOLDER.findall(self.image):
+            raise ValueError(f"split.group: '{group}' is no placeholder of '{self.image}'")
+        return self
+
     @model_validator(mode="after")
     def _same_placeholders(self) -> Self:
         image, label = (set(PLACEHOLDER.findall(pattern)) for pattern in (self.image, self.label))
@@ -112,6 +122,13 @@ class SplitPatterns(Strict):
                 {key: file for key, file in files.items() if key in keys}
                 for files in (images, labels)
             )
+        if self.part:
+            drawn = labels.keys() & names.keys() if self.unlabelled == "skip" else names.keys()
+            keys = self._keys_of(self.part, {key: names[key] for key in drawn})
+            images, labels = (
+                {key: file for key, file in files.items() if key in keys}
+                for files in (images, labels)
+            )
         self._check_partners(raw, labels, images, "image")
         if self.unlabelled != "skip":
             self._check_partners(raw, images, labels, "label")
@@ -124,6 +141,13 @@ class SplitPatterns(Strict):
                 file=sys.stderr,
             )
         return sorted((names[key], images[key], label) for key, label in labels.items())
+
+    def _keys_of(self, part: Part, names: Mapping[Key, str]) -> set[Key]:
+        """The samples of a part."""
+        pattern, group = FilePattern(self.image), part.of.group
+        groups = {key: pattern.values(key)[group] if group else name for key, name in names.items()}
+        splits = part.of.draw(groups.values())
+        return {key for key, group in groups.items() if splits[group] == part.name}
 
     def no_match(self, raw: Path) -> str:
         """One line for an error: that there are no images, and what there is instead."""
