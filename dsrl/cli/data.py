@@ -1,4 +1,4 @@
-"""Commands that prepare data: demo-data, download, unpack, preprocess."""
+"""Commands that prepare data: demo-data, download, unpack, describe, preprocess."""
 
 import sys
 from contextlib import suppress
@@ -23,6 +23,7 @@ def add_commands(commands: Any) -> None:
     add_demo_data(commands)
     add_download(commands)
     add_unpack(commands)
+    add_describe(commands)
     add_preprocess(commands)
 
 
@@ -71,6 +72,27 @@ def unpack(arguments: Arguments) -> None:
     from dsrl.data import archives
 
     archives.unpack(arguments.archives, arguments.output)
+
+
+def add_describe(commands: Any) -> None:
+    parser = add_command(
+        commands, "describe", describe, "propose the description of a data set, for you to complete"
+    )
+    parser.add_input("folder", metavar="FOLDER", help="folder with images and labels")
+    parser.add_output("--output", help="new YAML file (default: print it)")
+
+
+def describe(arguments: Arguments) -> None:
+    from dsrl.data.propose import propose
+    from dsrl.system.files import write_text
+
+    if arguments.output and arguments.output.exists():
+        raise FileExistsError(f"{arguments.output} exists; choose another --output, or remove it")
+    text = propose(arguments.folder)
+    if arguments.output:
+        write_text(arguments.output, text)
+    else:
+        print(text, end="")
 
 
 def add_preprocess(commands: Any) -> None:

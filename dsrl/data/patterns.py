@@ -107,6 +107,14 @@ def _loose(pattern: str) -> tuple[re.Pattern[str], list[str]]:
     return re.compile("[^/]+".join(f"({group})" for group in groups), re.IGNORECASE), tokens
 
 
+def pictures_below(folder: Path) -> Iterator[Path]:
+    """The image files below a folder, by their suffix: paths relative to it."""
+    for path in _files_below(folder):
+        relative = path.relative_to(folder)
+        if _is_image(path) and not is_clutter(relative):
+            yield relative
+
+
 def _files_below(folder: Path) -> Iterator[Path]:
     seen = set()  # links may lead in a circle
     for place, folders, names in os.walk(folder, followlinks=True):

