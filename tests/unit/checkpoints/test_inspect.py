@@ -76,7 +76,7 @@ def test_device_stands_for_that_of_the_resources(path):
         (["recipe.lost.w1", "1"], "no key 'recipe.lost'; did you mean 'recipe.loss'"),
         (["network", "1"], "'network' contains tensors"),
         (["random.torch", "1"], "'random.torch' contains tensors"),
-        (["device", "tpu"], "device: input should be 'auto', 'cpu' or 'gpu'"),
+        (["device", "tpu"], "device: input should be 'auto', 'cpu', 'gpu' or 'cuda'"),
         (["recipe.training.epochs", "0", "--typeof", "int"], "training.epochs"),
         (["recipe.stage", "9", "--typeof", "int"], "stage"),
     ],
