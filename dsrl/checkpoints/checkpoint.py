@@ -49,6 +49,7 @@ class RunInfo(Strict):
     data: Source
     code: str = ""  # fingerprint of the code, if the workflow tracks it
     earlier_epochs: tuple[int, ...] = ()  # lengths that it had before it was made longer
+    epochs_before: int = 0  # of the stages that it goes on from
     experiment_id: str = ""
     description: str = ""
 

@@ -32,6 +32,7 @@ class WeightsInfo(Strict):
     std: Triple
     input_size: Size
     epoch: int
+    epochs_before: int = Field(0, description="of the stages that the training went on from")
     scores: dict[str, Annotated[float, AllowInfNan(True)]]
     provenance: Mapping[str, Any] = Field({}, description="RunInfo's; none in earlier versions")
     experiment_id: str = ""
@@ -50,11 +51,19 @@ class WeightsInfo(Strict):
             std=run.data.std,
             input_size=run.recipe.input_size,
             epoch=epoch,
+            epochs_before=run.epochs_before,
             scores=dict(scores),
             provenance=run.provenance,
             experiment_id=run.experiment_id,
             description=run.description,
         )
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the training and of the stages that it went on from."""
+        recipe = self.provenance.get("recipe", {})
+        planned: int = recipe.get("training", {}).get("epochs", self.epoch)
+        return self.epochs_before + planned
 
     @property
     def transform(self) -> InputTransform:

@@ -172,6 +172,7 @@ def _identity(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device)
         f"Python {platform.python_version()}",
         "date": date.today().isoformat(),
         "best_epoch": info.epoch,
+        "epochs": info.epochs,
         "provenance": json.dumps(dict(info.provenance)),
     }
 

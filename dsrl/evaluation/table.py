@@ -18,6 +18,8 @@ COLUMNS = (
 
 # Columns of text that may be empty. Earlier versions had only the first.
 TEXTS = ("experiment", "class_map", "class_map_note")
+# Columns that files of earlier versions lack.
+LATER = ("epochs", "boundary_iou")
 # The quantile 0.975 of Student's t distribution with 1, 2, ... degrees of freedom.
 T = (
     *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
@@ -66,8 +68,8 @@ def read_scores(path: Path) -> pd.DataFrame:
         column: frame[column].astype(object).fillna("").astype(str) if column in frame else ""
         for column in TEXTS
     }
-    frame = frame.assign(**texts)
-    return frame if "boundary_iou" in frame else frame.assign(boundary_iou=float("nan"))
+    missing = {column: float("nan") for column in LATER if column not in frame}
+    return frame.assign(**texts, **missing)
 
 
 def write_table(frames: Sequence[pd.DataFrame], output: Path) -> None:
@@ -147,6 +149,7 @@ def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
             "Mean Accuracy %": _percent(runs.pixel_accuracy),
             "Mean IoU %": f"{_percent(runs.mean_iou)} ({_percent(runs.mean_iou_per_image)})",
             "Cross Entropy Error": _mean(runs.cross_entropy, 3),
+            "Epochs": _mean(runs.epochs[:1], 0),
             "Best Epoch": ", ".join(runs.best_epoch.astype(str)),
             "Mean IoU % at label size": _percent(runs.mean_iou_native),
             "Boundary IoU %": _percent(runs.boundary_iou),

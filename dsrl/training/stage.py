@@ -12,7 +12,7 @@ from dsrl.system import distributed
 from dsrl.system.signals import StopRequest, stop_on_signals
 from dsrl.training.earlier import IfAnother, Plan, place_of, plan_resumption, plan_training
 from dsrl.training.loader import Splits, open_splits
-from dsrl.training.start import Start, checksum, find_start
+from dsrl.training.start import PreviousStage, Start, checksum, find_start
 from dsrl.training.state import is_finished
 from dsrl.training.train import train
 
@@ -59,6 +59,7 @@ def train_stage(
             checksums=_checksums(splits, checksum(start)),
             data=_source(splits, data),
             code=code,
+            epochs_before=start.weights.info.epochs if isinstance(start, PreviousStage) else 0,
             experiment_id=experiment_id,
             description=description,
         )

@@ -26,6 +26,7 @@ def row(**changes) -> pd.DataFrame:
         "versions": "dsrl 1",
         "date": "2026-01-01",
         "best_epoch": 7,
+        "epochs": 30,
         "pixel_accuracy": 0.93284,
         "mean_iou": 0.57831,
         "mean_iou_per_image": 0.51784,
@@ -58,6 +59,7 @@ def test_figures_stand_under_their_headings():
         "Mean Accuracy %": "93.28",
         "Mean IoU %": "57.83 (51.78)",
         "Cross Entropy Error": "0.228",
+        "Epochs": "30",
         "Best Epoch": "7",
         "Mean IoU % at label size": "56.11",
         "Boundary IoU %": "43.21",
@@ -138,9 +140,11 @@ def test_differences_are_paired_by_seed():
     assert "Differences" not in format_table([row(), row(type="SSSR+SISR")])
 
 
-def test_tables_of_versions_without_boundary_iou_are_read(tmp_path):
-    row().drop(columns="boundary_iou").to_csv(tmp_path / "1.csv", index=False)
-    assert cells(format_table([read_scores(tmp_path / "1.csv")]), "SSSR")[6] == "-"
+def test_tables_of_earlier_versions_are_read(tmp_path):
+    row().drop(columns=["boundary_iou", "epochs"]).to_csv(tmp_path / "1.csv", index=False)
+    text = format_table([read_scores(tmp_path / "1.csv")])
+    found = dict(zip(cells(text, "Type"), cells(text, "SSSR"), strict=True))
+    assert found["Boundary IoU %"] == found["Epochs"] == "-"
 
 
 def merge(paths, output):

@@ -79,6 +79,12 @@ def test_final_weights_are_those_of_the_best_epoch(prepared, trained, stage):
     check_final_weights(trained[stage], prepared)
 
 
+def test_epochs_add_up_over_the_stages(trained):
+    infos = [load_weights(trained[stage] / "final.weights").info for stage in (1, 2, 3)]
+    each = [info.provenance["recipe"]["training"]["epochs"] for info in infos]
+    assert [info.epochs for info in infos] == [sum(each[:n]) for n in (1, 2, 3)]
+
+
 def test_the_best_epoch_need_not_be_the_last(prepared, tiny_settings, tmp_path, monkeypatch):
     validated = validate_as(monkeypatch, [0.2, 0.5, 0.5, 0.3])
     train(tiny_settings(epochs=4), 1, prepared, tmp_path)
