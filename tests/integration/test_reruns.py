@@ -47,6 +47,16 @@ def test_only_what_depends_on_a_setting_is_repeated(
     assert jobs(dry_run(finished, "--config", *changes)) == expected
 
 
+def test_a_changed_setting_says_before_it_starts_what_it_trains_again(finished: Path) -> None:
+    output = dry_run(finished, "--config", "w2=0.5")
+    told = "results/tiny/stage3: was trained with other settings (w2: 1.0 there, 0.5 here); "
+    assert told in output
+    assert "; it took " in output and "is kept as results/tiny/stage3-<date>" in output
+    first = dry_run(finished, "--config", "learning_rate=0.5")
+    assert "results/tiny/stage1: was trained" in first and ", with those after it" in first
+    assert "was trained with" not in dry_run(finished, "--config", "examples=1")
+
+
 @pytest.fixture
 def copy(finished: Path, tmp_path: Path) -> Path:
     """The finished folder, to be spoilt; Snakemake sees it unchanged."""

@@ -13,6 +13,7 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
+from dsrl.checkpoints.provenance import as_text, differences
 from dsrl.config.encoder_weights import encoder_file, known_weights, missing_encoder_message
 from dsrl.config.settings import STAGES, read_runs
 from dsrl.data.archives import missing_archive_message
@@ -193,10 +194,15 @@ def recipe(wildcards):
     return RUNS[wildcards.run].recipe(int(wildcards.stage))
 
 
+def settings_path(folder, name, content):
+    """Where the settings `name`, a JSON text, are stored below `folder`."""
+    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
+    return f"{folder}/settings/{name}.{fingerprint}.json"
+
+
 def settings_file(folder, name, content):
     """The file with the settings `name`, a JSON text, below `folder`."""
-    fingerprint = hashlib.sha256(content.encode()).hexdigest()[:16]
-    path = f"{folder}/settings/{name}.{fingerprint}.json"
+    path = settings_path(folder, name, content)
     SETTINGS_FILES[path] = content
     # Snakemake makes a missing input only for an output that it has to make anyway, or whose former
     # input it remembers. In a copied project, without its records, old results would stand.
@@ -205,10 +211,14 @@ def settings_file(folder, name, content):
     return path
 
 
-def recipe_file(run, stage):
+def recipe_text(run, stage):
     """The settings of a training, as a config that `dsrl train` reads."""
-    content = RUNS[run].recipe(int(stage)).model_dump_json(exclude={"stage"})
-    return settings_file(f"results/{run}", f"stage{stage}", content)
+    return RUNS[run].recipe(int(stage)).model_dump_json(exclude={"stage"})
+
+
+def recipe_file(run, stage):
+    """The file with `recipe_text`."""
+    return settings_file(f"results/{run}", f"stage{stage}", recipe_text(run, stage))
 
 
 def description_file(dataset):
