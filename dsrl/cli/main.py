@@ -21,6 +21,8 @@ from dsrl.system.gpus import keep_claim
 from dsrl.system.openmp import share_cores
 from dsrl.system.signals import Stopped
 
+EXTRAS = {"matplotlib": "train", "tensorboard": "train"}  # module -> extra of pyproject.toml
+
 
 def main(argv: list[str] | None = None) -> None:
     """Run a command line and exit."""
@@ -69,6 +71,8 @@ def _quiet_threads() -> Iterator[None]:
 
 def _explain(error: Exception) -> str:
     """One line about an error, beginning with the file that it is about, if there is one."""
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        return f"{error.name} is not installed; run `pip install 'dsrl[{EXTRAS[error.name]}]'`"
     text = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         text = f"{error.filename}: {error.strerror}"

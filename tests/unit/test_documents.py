@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+import pandas as pd
 import pytest
 import yaml
 
@@ -80,3 +81,26 @@ def test_benchmarks_use_what_there_is(path: Path, monkeypatch: pytest.MonkeyPatc
     """They are run by hand, so that nothing else would notice what has moved."""
     monkeypatch.syspath_prepend(path.parent)  # where Python looks for the modules of a script
     load(str(path.relative_to(ROOT)))
+
+
+def percent(values: pd.Series) -> str:
+    return f"{100 * values.item():.1f}"
+
+
+def test_measured_choices_are_those_of_the_csv_files() -> None:
+    """docs/method.md against docs/results/."""
+    page = (ROOT / "docs/method.md").read_text()
+    frame = pd.read_csv(ROOT / "docs/results/recipe.csv").set_index(["network", "seed", "epoch"])
+    columns = [
+        *(("deeplabv3plus", 0, 24), ("deeplabv3plus", 1, 16)),
+        *(("espnetv2", 0, 32), ("espnetv2", 1, 24)),
+    ]
+    for change, runs in frame.groupby("change"):
+        cells = " | ".join(percent(runs.val_mean_iou[column]) for column in columns)
+        assert f" | {cells} | " in page, change
+    plain = frame[frame.change == "none"].val_mean_iou_average
+    assert f" | {' | '.join(percent(plain[column]) for column in columns)} | " in page
+    frame = pd.read_csv(ROOT / "docs/results/initialisation.csv")
+    for layer, runs in frame.groupby("prediction_layer"):
+        best = runs.groupby("seed").val_mean_iou.max()
+        assert f" | {100 * best[0]:.1f} | {100 * best[1]:.1f} |" in page, layer

@@ -126,3 +126,17 @@ def test_a_reader_that_has_seen_enough_is_no_failure_to_tell(make_weights, tmp_p
         running.stdout.read(1)
         running.stdout.close()
         assert running.stderr.read() == b""
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "tensorboard"])
+def test_a_missing_extra_is_named_with_the_call_that_installs_it(
+    dsrl, tmp_path, monkeypatch, module
+):
+    monkeypatch.setitem(sys.modules, module, None)
+    error = ModuleNotFoundError(f"No module named '{module}'", name=module)
+    monkeypatch.setattr(
+        "dsrl.evaluation.table.read_scores", lambda path: (_ for _ in ()).throw(error)
+    )
+    code, _, err = dsrl("table", str(tmp_path / "a.csv"), "--output", str(tmp_path / "b.txt"))
+    assert code == 1
+    assert err == f"dsrl table: {module} is not installed; run `pip install 'dsrl[train]'`\n"
