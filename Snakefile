@@ -17,6 +17,7 @@ container: "docker/dsrl.sif"
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/trainings.smk"
 include: "workflow/rules/code.smk"
 include: "workflow/rules/settings.smk"
 include: "workflow/rules/resources.smk"

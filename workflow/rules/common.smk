@@ -13,7 +13,6 @@ from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
-from dsrl.checkpoints.provenance import as_text, differences
 from dsrl.config.encoder_weights import encoder_file, known_weights, missing_encoder_message
 from dsrl.config.settings import STAGES, read_runs
 from dsrl.data.archives import missing_archive_message
@@ -49,32 +48,6 @@ ENCODERS = {
     for run in RUNS.values()
     if (name := known_weights(run.model)) and not encoder_file(run.model).is_file()
 }
-
-
-def training(run, stage):
-    """What makes two trainings the same: recipe, data, and what they start from."""
-    settings = RUNS[run]
-    encoder = settings.starts_from_encoder(stage)
-    return (
-        settings.recipe(stage).model_dump_json(),
-        (NAMES[settings.data.dataset], settings.data.stored_size),
-        encoder_file(settings.model) if encoder else training(run, stage - 1),
-    )
-
-
-def stages(run):
-    """The stages of a run."""
-    return STAGES[: RUNS[run].last_stage]
-
-
-# (run, stage) -> the first run with the same training. What a run has trained itself stays its own.
-SAME = {}
-first = {}
-for run, stage in [(run, stage) for run in RUNS for stage in stages(run)]:
-    owner = first.setdefault(training(run, stage), run)
-    if owner != run and not Path("results", run, f"stage{stage}", "checkpoints").exists():
-        SAME[run, stage] = owner
-
 SETTINGS_FILES = {}  # path -> content, which `rule settings` writes
 
 # Finds `dsrl` even if the environment is not activated. An image has its own.
@@ -253,34 +226,6 @@ def labels(wildcards, input):
     run = RUNS[wildcards.run]
     name = run.experiment_id or wildcards.run
     return [f"--experiment-id={name}", f"--description={run.description}"]
-
-
-def runs_with(same):
-    """A regular expression for the runs whose stage, which follows in the path, has a training of
-    its own, or the same as another run."""
-    found = {run: [] for run in RUNS}
-    for run, stage in itertools.product(RUNS, STAGES):
-        if ((run, stage) in SAME) == same:
-            found[run].append(str(stage))
-    choices = [f"{re.escape(run)}(?=/stage[{''.join(x)}]/)" for run, x in found.items() if x]
-    return "|".join(choices) or "(?!)"
-
-
-def same_training(file):
-    """A file of the training that a stage shares."""
-    return lambda wildcards: "results/{}/stage{}/{}".format(
-        SAME[wildcards.run, int(wildcards.stage)], wildcards.stage, file
-    )
-
-
-def of_stages(file):
-    """A file of each stage of a run."""
-    return lambda wildcards: expand(
-        "results/{run}/stage{stage}/{file}",
-        run=wildcards.run,
-        stage=stages(wildcards.run),
-        file=file,
-    )
 
 
 def benchmarked_weights(wildcards):

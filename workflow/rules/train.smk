@@ -3,34 +3,6 @@
 A training with other settings, data or code that is there already is set aside.
 """
 
-
-def note_retraining(run):
-    """Say before anything starts which stages of a run the settings make train again, and why."""
-    for stage in stages(run):
-        folder, text = Path(f"results/{run}/stage{stage}"), recipe_text(run, stage)
-        path = Path(settings_path(folder.parent, folder.name, text))
-        earlier = list(path.parent.glob(f"{folder.name}.*.json"))
-        there = (folder / "final.weights").exists() and (run, stage) not in SAME
-        if not there or not earlier or path.exists():
-            continue
-        old = json.loads(max(earlier, key=lambda file: file.stat().st_mtime).read_text())
-        note = f"was trained with other settings ({as_text(differences(old, json.loads(text)))})"
-        note += "; this stage is trained again where it is needed"
-        if stage < stages(run)[-1]:
-            note += ", with those after it"
-        times = Path(f"logs/benchmarks/{run}/train_{folder.name}.tsv")
-        if times.is_file():
-            seconds = float(times.read_text().splitlines()[-1].split()[0])
-            note += f"; it took {seconds / 60:.1f} min"
-        logger.warning(f"{folder}: {note}; the old training is kept as {folder}-<date>")
-        return
-
-
-if workflow.is_main_process:
-    for run in RUNS:
-        note_retraining(run)
-
-
 # Only for files that are missing: Snakemake deletes the outputs of rules that it repeats, and a file
 # that the user put there must stay. Here, and not in a job: a compute node may have no internet.
 if ENCODERS:

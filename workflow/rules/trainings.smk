@@ -1,0 +1,83 @@
+"""Which trainings the runs need: equal ones are shared, and changed ones are announced."""
+
+from dsrl.checkpoints.provenance import as_text, differences
+
+
+def training(run, stage):
+    """What makes two trainings the same: recipe, data, and what they start from."""
+    settings = RUNS[run]
+    encoder = settings.starts_from_encoder(stage)
+    return (
+        settings.recipe(stage).model_dump_json(),
+        (NAMES[settings.data.dataset], settings.data.stored_size),
+        encoder_file(settings.model) if encoder else training(run, stage - 1),
+    )
+
+
+def stages(run):
+    """The stages of a run."""
+    return STAGES[: RUNS[run].last_stage]
+
+
+# (run, stage) -> the first run with the same training. What a run has trained itself stays its own.
+SAME = {}
+first = {}
+for run, stage in [(run, stage) for run in RUNS for stage in stages(run)]:
+    owner = first.setdefault(training(run, stage), run)
+    if owner != run and not Path("results", run, f"stage{stage}", "checkpoints").exists():
+        SAME[run, stage] = owner
+
+
+def runs_with(same):
+    """A regular expression for the runs whose stage, which follows in the path, has a training of
+    its own, or the same as another run."""
+    found = {run: [] for run in RUNS}
+    for run, stage in itertools.product(RUNS, STAGES):
+        if ((run, stage) in SAME) == same:
+            found[run].append(str(stage))
+    choices = [f"{re.escape(run)}(?=/stage[{''.join(x)}]/)" for run, x in found.items() if x]
+    return "|".join(choices) or "(?!)"
+
+
+def same_training(file):
+    """A file of the training that a stage shares."""
+    return lambda wildcards: "results/{}/stage{}/{}".format(
+        SAME[wildcards.run, int(wildcards.stage)], wildcards.stage, file
+    )
+
+
+def of_stages(file):
+    """A file of each stage of a run."""
+    return lambda wildcards: expand(
+        "results/{run}/stage{stage}/{file}",
+        run=wildcards.run,
+        stage=stages(wildcards.run),
+        file=file,
+    )
+
+
+def note_retraining(run):
+    """Say before anything starts which stages of a run the settings make train again, and why."""
+    for stage in stages(run):
+        folder, text = Path(f"results/{run}/stage{stage}"), recipe_text(run, stage)
+        path = Path(settings_path(folder.parent, folder.name, text))
+        earlier = list(path.parent.glob(f"{folder.name}.*.json"))
+        there = (folder / "final.weights").exists() and (run, stage) not in SAME
+        if not there or not earlier or path.exists():
+            continue
+        old = json.loads(max(earlier, key=lambda file: file.stat().st_mtime).read_text())
+        note = f"was trained with other settings ({as_text(differences(old, json.loads(text)))})"
+        note += "; this stage is trained again where it is needed"
+        if stage < stages(run)[-1]:
+            note += ", with those after it"
+        times = Path(f"logs/benchmarks/{run}/train_{folder.name}.tsv")
+        if times.is_file():
+            seconds = float(times.read_text().splitlines()[-1].split()[0])
+            note += f"; it took {seconds / 60:.1f} min"
+        logger.warning(f"{folder}: {note}; the old training is kept as {folder}-<date>")
+        return
+
+
+if workflow.is_main_process:
+    for run in RUNS:
+        note_retraining(run)
