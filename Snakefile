@@ -32,5 +32,3 @@ rule all:
     input:
         "results/benchmark.txt",
         "results/sweep.png" if len({run.data.input_size for run in RUNS.values()}) > 1 else [],
-        expand("results/{experiment}/classes.png", experiment=EXPERIMENTS),
-        expand("results/{run}/{figure}.png", run=RUNS, figure=["examples", "curves"]),

@@ -36,7 +36,7 @@ BENCHMARKED_TWICE = {f"benchmark {stage}": 2 for stage in (1, 2, 3)} | {"preproc
         (["demo_seed=1"], retrained(1, "demo_data", "unpack", "preprocess", "preprocess_train")),
         (["w2=0.5", "stages={3: {epochs: 2}}"], retrained(3)),
         (["splits=[val, test]", "latency_runs=2"], REPORTED | BENCHMARKED_TWICE),
-        (["examples=1"], {"examples": 1, "all": 1}),
+        (["examples=1"], {"examples": 1, "results": 1, "all": 1}),
         (["device=cpu", "gpus_per_job=1", "checkpoint_history=3", "description=any"], {}),
     ],
     ids=["data", "stage 3", "benchmark", "report", "resources and texts"],

@@ -6,7 +6,7 @@ report: "../report/workflow.rst"
 
 rule table:
     input:
-        scores,
+        scores=scores,
     output:
         text="results/{experiment}/benchmark.txt",
         csv="results/{experiment}/benchmark.csv",
@@ -18,10 +18,16 @@ rule table:
     params:
         code=code_of("evaluation"),
     shell:
-        "dsrl table {input:q} --output {output.text:q} 2> {log:q}"
+        "dsrl table {input.scores:q} --output {output.text:q} 2> {log:q}"
 
 
+# With all that is beside it, so that nothing there is older than this table.
 use rule table as results with:
+    input:
+        scores=scores,
+        tables=expand("results/{experiment}/benchmark.txt", experiment=EXPERIMENTS),
+        classes=expand("results/{experiment}/classes.png", experiment=EXPERIMENTS),
+        figures=expand("results/{run}/{figure}.png", run=RUNS, figure=["examples", "curves"]),
     output:
         text=report("results/benchmark.txt", caption="../report/table.rst", category="Results"),
         csv=report("results/benchmark.csv", caption="../report/table.rst", category="Results"),
