@@ -1,6 +1,7 @@
 """Commands that apply a network: test, predict, export."""
 
 import json
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,12 @@ def add_predict(commands: Any) -> None:
         help="predict images that are larger than the network's output in overlapping tiles of its "
         "size, for more detail",
     )
+    parser.add_argument(
+        "--film",
+        action="store_true",
+        help="of each video, also join the predictions of its frames to <name>.mp4; for the "
+        "formats color and overlay",
+    )
     parser.add_output(
         "--summary",
         type=file_named(".json"),
@@ -109,12 +116,15 @@ def add_predict(commands: Any) -> None:
 
 
 def predict(arguments: Arguments) -> None:
+    from dsrl.inference.film import is_video, write_film
     from dsrl.inference.plan import Source, Target, plan, sources_of_files, sources_of_split
     from dsrl.inference.predictor import Predictor, write_predictions
     from dsrl.inference.summary import summary
 
     if arguments.images and arguments.data is not None:
         raise UsageError("give either images or --data")
+    if arguments.film and arguments.format not in ("color", "overlay"):
+        raise UsageError(f"--film is for the formats color and overlay, not {arguments.format}")
     sources: Sequence[Source]
     with reader_of(arguments) as reader:
         if arguments.images:
@@ -134,6 +144,9 @@ def predict(arguments: Arguments) -> None:
             needed = plan(sources, target)
             predictor = Predictor(arguments.weights, arguments.device)
             failed = write_predictions(predictor, needed, target, done=len(sources) - len(needed))
+            for source in filter(is_video, sources) if arguments.film else ():
+                if path := write_film(source, target):
+                    print(f"{path}: written", file=sys.stderr)
             if arguments.summary is not None:
                 shares = summary(sources, target, predictor.classes)
                 write_text(arguments.summary, json.dumps(shares, indent=2) + "\n")

@@ -90,7 +90,9 @@ CONFIG = [
     *failure("text", "absent", "data", "bytes"),
 ]
 COMMON = {
-    **dict.fromkeys(["--debug", "--json", "--add", "--yes", "--overwrite", "--tiles"], FLAG),
+    **dict.fromkeys(
+        ["--debug", "--json", "--add", "--yes", "--overwrite", "--tiles", "--film"], FLAG
+    ),
     **dict.fromkeys(["--restart", "--set-aside"], FLAG),
     **dict.fromkeys(["--freeze-batch-norm", "--pretrained", "--compile"], FLAG),
     **dict.fromkeys(["--decay-norm-and-bias", "--sisr-residual"], FLAG),

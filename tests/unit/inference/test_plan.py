@@ -273,3 +273,33 @@ def test_a_summary_has_the_shares_also_of_what_was_there(predict):
     before = Path("shares.json").read_text()
     assert predict(*call)[0] == 1
     assert Path("shares.json").read_text() == before
+
+
+def test_a_film_has_the_predictions_of_all_frames_at_the_rate_of_the_video(predict):
+    make_video("v.mp4", 5)
+    code, told = predict(
+        "v.mp4", "photos/a.jpg", "--output", "out", "--format", "overlay", "--film"
+    )
+    assert (code, told) == (0, f"{Path('out/v.mp4')}: written\n")
+    with av.open("out/v.mp4") as film:
+        assert film.streams.video[0].average_rate == 10
+        frames = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
+    assert len(frames) == 5
+    for number, frame in enumerate(frames):
+        expected = np.asarray(Image.open(f"out/v_{number:06}.png")).astype(int)
+        assert np.abs(frame - expected).mean() < 10
+    # The frames are kept, and the film is made again.
+    assert predict("v.mp4", "--output", "out", "--format", "overlay", "--film")[0] == 0
+
+
+def test_a_film_does_not_replace_its_video(predict):
+    make_video("v.mp4", 2)
+    before = Path("v.mp4").read_bytes()
+    code, told = predict("v.mp4", "--output", ".", "--film")
+    assert code == 1 and "v.mp4" in told and Path("v.mp4").read_bytes() == before
+
+
+def test_a_film_is_of_colours(predict):
+    make_video("v.mp4", 2)
+    code, told = predict("v.mp4", "--output", "out", "--format", "train-ids", "--film")
+    assert code == 2 and "--film is for the formats color and overlay, not train-ids" in told
