@@ -13,6 +13,7 @@ import yaml
 from dsrl.config.settings import read_runs
 from dsrl.data.description import load_description
 from dsrl.data.pairing import SplitPatterns
+from dsrl.evaluation.table import format_table, read_scores
 
 ROOT = Path(__file__).parents[2]
 
@@ -104,3 +105,9 @@ def test_measured_choices_are_those_of_the_csv_files() -> None:
     for layer, runs in frame.groupby("prediction_layer"):
         best = runs.groupby("seed").val_mean_iou.max()
         assert f" | {100 * best[0]:.1f} | {100 * best[1]:.1f} |" in page, layer
+
+
+def test_tables_of_results_are_those_of_the_csv_file() -> None:
+    page = (ROOT / "docs/results.md").read_text()
+    table = format_table([read_scores(ROOT / "docs/results/ablation-small.csv")])
+    assert [line for line in table.splitlines() if line.startswith("|") and line not in page] == []
