@@ -45,8 +45,9 @@ def test_the_authors_network_predicts_what_it_does_in_their_code(dsrl, tmp_path)
     network, transform, _ = load_network(weights, torch.device("cpu"))
     pixels = torch.from_numpy(reference["image"]).permute(2, 0, 1)[None]
     expected = torch.from_numpy(reference["class_maps"])
+    # Sums in another order, as channels-last memory format has them, round differently.
     torch.testing.assert_close(
-        class_maps(network, transform(pixels)), expected, rtol=1e-5, atol=1e-5
+        class_maps(network, transform(pixels)), expected, rtol=1e-5, atol=3e-5
     )
 
     call = ("predict", "--weights", weights, "--format", "train-ids", "--size", 256, 512)
