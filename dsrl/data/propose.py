@@ -65,7 +65,7 @@ def propose(folder: Path) -> str:
 
     Raises:
         NotADirectoryError: there is no such folder.
-        ValueError: no images with labels are found in it.
+        ValueError: no images with labels are found in it, or some labels have ids, others colors.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder")
@@ -97,7 +97,9 @@ def propose(folder: Path) -> str:
         if pairs < sum(len(match.images.files) for match in splits[split]):
             lines.append("    unlabelled: skip # some images have no label")
     if "all" in patterns:
-        lines.append("split: {train: 0.8, val: 0.2, seed: 0} # group: keeps what belongs together")
+        lines.append(
+            "split: {train: 0.8, val: 0.2, seed: 0} # group: PLACEHOLDER keeps its files together"
+        )
     return "\n".join([*lines, *_labels(counts), ""])
 
 
@@ -110,6 +112,7 @@ def _matches(root: Path) -> Iterator[Match]:
             _is_label(root / file)
             for file in list(group.files.values())[:: _step(group, LOOKED_AT)]
         }
+        kinds.discard(None)  # damaged ones, which `dsrl preprocess` names
         if kinds == {True}:
             labels.append(group)
         elif kinds == {False}:
@@ -208,6 +211,11 @@ def _count(root: Path, matches: Sequence[Match]) -> Counter[Value]:
     for file in files[:: max(1, len(files) // COUNTED)]:
         with open_image(root / file) as image:
             counts += _values(image, root / file)
+    if len({type(value) for value in counts}) > 1:
+        raise ValueError(
+            f"{root / matches[0].labels.folder}: some label files have ids and others colors; save "
+            "them all in one way"
+        )
     return counts
 
 

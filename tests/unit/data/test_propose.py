@@ -123,3 +123,19 @@ def test_mixed_suffixes(tmp_path, suffix):
         label(tmp_path / f"data/l/{number}.png")
     found = prepared(tmp_path)
     assert len(found["train"] | found["val"]) == 5
+
+
+def test_a_damaged_image_hides_no_others(tmp_path):
+    for number in range(6):
+        image(tmp_path / f"data/i/{number}.jpg")
+        label(tmp_path / f"data/l/{number}.png")
+    (tmp_path / "data/i/0.jpg").write_text("hello")
+    assert "image: i/{name}.jpg" in propose(tmp_path / "data")
+
+
+def test_ids_and_colors_together_are_refused_in_one_line(tmp_path):
+    for number in range(4):
+        image(tmp_path / f"data/i/{number}.jpg")
+        label(tmp_path / f"data/l/{number}.png", values=(0, 1, 2), colors=number == 0)
+    with pytest.raises(ValueError, match="l: some label files have ids and others colors; save"):
+        propose(tmp_path / "data")
