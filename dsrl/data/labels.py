@@ -91,7 +91,8 @@ def _check_lossless(image: ImageFile.ImageFile) -> None:
 def _palette_agrees(image: Image.Image, values: NDArray[Any], labels: Sequence[Label]) -> bool:
     """Whether the palette shows each label in its color, or ids as greys of the same value.
 
-    A palette of other colours says nothing: it may be arbitrary, and an index then is an id.
+    A palette of other colours says nothing: it may be arbitrary, and an index then is an id. So may
+    Pascal VOC's, which many programs give any label image, whatever colors it shares.
 
     Raises:
         UnsuitableImageError: the palette has the colors of labels, but not at their ids.
@@ -103,15 +104,18 @@ def _palette_agrees(image: Image.Image, values: NDArray[Any], labels: Sequence[L
             ids.setdefault((value, value, value), set()).add(value)
     described = set().union(*ids.values())
     used = set(np.flatnonzero(np.bincount(values.ravel())).tolist())
-    elsewhere, unknown = [], 0
+    elsewhere, unknown, unknown_used = [], 0, 0
     for index, colour in enumerate(_colours(image)):
         # What is not used may be there to fill the palette, which is done in black.
         if index not in ids.get(colour, ()) and (
             index in used or (index in described and any(colour))
         ):
-            elsewhere += [index] if colour in ids else []
-            unknown += colour not in ids
-    if len(elsewhere) > unknown:
+            known = colour in ids and colour != _voc_color(index)
+            elsewhere += [index] if known else []
+            unknown += not known
+            unknown_used += not known and index in used
+    # What is not used must not make up for what is.
+    if len(elsewhere) > unknown or len(used & set(elsewhere)) > unknown_used:
         index = elsewhere[0]
         colour = _colours(image)[index]
         raise UnsuitableImageError(
@@ -120,6 +124,14 @@ def _palette_agrees(image: Image.Image, values: NDArray[Any], labels: Sequence[L
             "colors are mapped, write the ids as a grey PNG, or correct the description"
         )
     return not elsewhere and not unknown
+
+
+def _voc_color(index: int) -> tuple[int, ...]:
+    """The color of an index in the palette of Pascal VOC."""
+    return tuple(
+        sum((index >> 3 * bit + channel & 1) << (7 - bit) for bit in range(3))
+        for channel in range(3)
+    )
 
 
 def _colours(image: Image.Image) -> list[tuple[int, ...]]:

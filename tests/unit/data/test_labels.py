@@ -212,6 +212,13 @@ def test_a_palette_of_few_colors_is_refused_too(tmp_path):
         read(tmp_path, saved(image, "PNG"))
 
 
+def test_colors_that_are_not_used_do_not_excuse_those_that_are(tmp_path):
+    """Two labels exchanged, and two colors that no label has at indices that do not occur."""
+    palette = [COLORS[1], COLORS[0], [1, 2, 3], [3, 2, 1]]
+    with pytest.raises(ValueError, match="its indices are not the label ids"):
+        read(tmp_path, saved(indexed(IDS % 2, palette), "PNG"))
+
+
 def test_black_that_fills_a_palette_says_nothing(tmp_path):
     fill = [[0, 0, 0]] * 250
     found, _ = read(tmp_path, saved(indexed(IDS % 6, [*COLORS[:6], *fill]), "PNG"))
