@@ -60,17 +60,6 @@ def test_equal_trainings_are_done_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_shared_training_is_where_an_own_one_would_be(experiments: Path, tmp_path: Path) -> None:
-    shutil.copytree(experiments, tmp_path / "run", copy_function=shutil.copy2)
-    changes = {**EXPERIMENTS, "more": EXPERIMENTS["small"] | {"w2": 2}}
-    config = write_config(tmp_path / "config.yaml", experiments=changes)
-    files = [f"results/{name}/seed1/stage2/final.weights" for name in ("small", "more")]
-    output = snakemake(tmp_path / "run", "--", files[1], config=config)
-    assert set(names(output)) <= {"settings", "same_training"}
-    assert (tmp_path / "run" / files[0]).samefile(tmp_path / "run" / files[1])
-
-
-@pytest.mark.slow
 def test_table_has_mean_and_deviation_over_seeds(experiments: Path) -> None:
     table = pd.read_csv(experiments / "results/benchmark.csv")
     runs = table.groupby(["experiment", "seed"], sort=False).type.apply(list)
