@@ -24,7 +24,8 @@ from measure import Times, machine, ratio, row
 from network_cost import build
 
 from dsrl.cli.main import main as dsrl_main
-from dsrl.config.settings import Recipe, Settings, read_settings
+from dsrl.config.recipe import Recipe
+from dsrl.config.settings import Settings, read_settings
 from dsrl.data.archives import unpack
 from dsrl.data.dataset import TrainingSample
 from dsrl.data.description import load_description

@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 from dsrl.checkpoints.format import check, load_any, save
+from dsrl.config.recipe import Recipe
 from dsrl.config.sections import Resources
-from dsrl.config.settings import Recipe
 from dsrl.config.strict import Strict, parse
 from dsrl.data.manifest import ClassInfo, Triple
 
@@ -163,7 +163,8 @@ def restore_random_states(states: Mapping[str, Any]) -> None:
     python, legacy = states["python"], states["numpy"]
     random.setstate((python["version"], tuple(python["values"].tolist()), python["gauss"]))
     key = legacy["state"]["key"].numpy().astype(np.uint32)
-    np.random.set_state({**legacy, "state": {**legacy["state"], "key": key}})  # noqa: NPY002
+    state = {**legacy, "state": {**legacy["state"], "key": key}}
+    np.random.set_state(state)  # noqa: NPY002 (the state of others' draws)
     torch.set_rng_state(states["torch"])
     if states["cuda"] and len(states["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(states["cuda"])

@@ -17,8 +17,8 @@ from dsrl.cli.options import (
     whole_number,
 )
 from dsrl.config.encoder_weights import file_of_known, known_weights
+from dsrl.config.recipe import STAGES
 from dsrl.config.sections import ENCODER_START, Data, Model
-from dsrl.config.settings import STAGES
 
 
 def add_commands(commands: Any) -> None:

@@ -200,8 +200,8 @@ class DatasetDescription(Strict):
         known: dict[int, set[int]] = {}
         for label in self.labels:
             train_id = int(self._train_id_of[label.id[0]])
-            known.setdefault(int(_packed(np.array(label.color))), set()).add(train_id)
-        packed = _packed(colors)
+            known.setdefault(int(packed_colors(np.array(label.color))), set()).add(train_id)
+        packed = packed_colors(colors)
         keys = np.array(sorted(known))
         place = np.searchsorted(keys, packed).clip(max=len(keys) - 1)
         unique = np.array([len(known[key]) == 1 for key in keys])
@@ -209,7 +209,7 @@ class DatasetDescription(Strict):
         if wrong.any():
             values, counts = np.unique(packed[wrong], return_counts=True)
             value, count = int(values[counts.argmax()]), counts.max()
-            color = [value >> 16, value >> 8 & 255, value & 255]
+            color = list(unpacked(value))
             meaning = "that of several labels" if value in known else "that of no label"
             others = f", and {len(values) - 1} others" if len(values) > 1 else ""
             raise ValueError(
@@ -220,10 +220,15 @@ class DatasetDescription(Strict):
         return np.array([min(known[key]) for key in keys], np.uint8)[place]
 
 
-def _packed(colors: NDArray[Any]) -> NDArray[np.int64]:
-    """Integers (..., 3) in 0..255 -> one number for each color."""
+def packed_colors(colors: NDArray[Any]) -> NDArray[np.int64]:
+    """Integers (..., 3) in 0..255, RGB -> (...), one number for each color; see `unpacked`."""
     red, green, blue = np.moveaxis(colors.astype(np.int64), -1, 0)
     return red << 16 | green << 8 | blue
+
+
+def unpacked(packed: int) -> tuple[int, int, int]:
+    """A color from its number."""
+    return packed >> 16, packed >> 8 & 255, packed & 255
 
 
 def load_description(name_or_path: str) -> DatasetDescription:

@@ -41,7 +41,7 @@ def read_label(path: Path, description: DatasetDescription, reader: ImageReader)
         _, orientation = turn_upright(image)
         if image.mode in COLORS:
             try:
-                train_ids = description.colors_to_train_ids(_opaque(image, header))
+                train_ids = description.colors_to_train_ids(opaque_colors(image, header))
             except ValueError as error:
                 raise UnsuitableImageError(str(error)) from None
             return Picture(path, Image.fromarray(train_ids), orientation)
@@ -58,7 +58,7 @@ def read_label(path: Path, description: DatasetDescription, reader: ImageReader)
     return Picture(path, Image.fromarray(train_ids), orientation)
 
 
-def _opaque(image: Image.Image, header: Header) -> NDArray[np.uint8]:
+def opaque_colors(image: Image.Image, header: Header) -> NDArray[np.uint8]:
     """The colors of an image of 8 bits without transparent pixels: uint8 (H, W, 3).
 
     Raises:

@@ -4,17 +4,17 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
-from types import TracebackType
-from typing import NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from dsrl.data.array_files import ArrayFiles
 from dsrl.data.description import DatasetDescription
 from dsrl.data.images import ImageReader, Picture, is_clutter, pixel_limit
 from dsrl.data.labels import read_label
@@ -73,23 +73,17 @@ def preprocess(
     pairs = _find_pairs(description, raw, split)
     reader = ImageReader(description.value_range)
     prepare = partial(_prepare, description, raw, size, split != "train", reader)
-
-    def attempt(pair: Pair) -> Prepared | ValueError:
-        try:
-            return prepare(pair)
-        except ValueError as error:
-            return error
-
     samples, faults = [], list[ValueError]()
     values, train_ids = np.zeros((3, 256), np.int64), np.zeros(256, np.int64)
     with pixel_limit(description.max_pixels), atomic_directory(output) as folder:
-        with _ArrayFiles(folder, _row_shapes(size, split)) as arrays:
-            items = tqdm(_in_order(attempt, pairs, jobs), split, len(pairs), disable=None)
+        with ArrayFiles(folder, _row_shapes(size, split)) as arrays:
+            items = tqdm(_in_order(prepare, pairs, jobs), split, len(pairs), disable=None)
             for (name, image, label), item in zip(pairs, items, strict=True):
                 if isinstance(item, ValueError):
                     faults.append(item)
-                if isinstance(item, ValueError) or faults:
-                    continue  # only to find all faults
+                    continue
+                if faults:  # nothing will be written; the rest is only checked
+                    continue
                 arrays.append(item.rows)
                 values += item.values
                 train_ids += item.train_ids
@@ -237,9 +231,11 @@ def _align(image: Picture, label: Picture, reader: ImageReader) -> tuple[Image.I
     )
 
 
-def _in_order(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iterator[R]:
+def _in_order(
+    function: Callable[[T], R], tasks: Sequence[T], jobs: int
+) -> Iterator[R | ValueError]:
     """Like `map`, on several threads, with few results in memory at a time (`Executor.map` would
-    keep them all).
+    keep them all). A ValueError that the function raises is its result.
 
     Threads suffice: Pillow and NumPy release the interpreter lock while they decode and resize.
     """
@@ -248,48 +244,15 @@ def _in_order(function: Callable[[T], R], tasks: Sequence[T], jobs: int) -> Iter
         for task in tasks:
             waiting.append(pool.submit(function, task))
             if len(waiting) > 2 * jobs:
-                yield waiting.popleft().result()
+                yield _outcome(waiting.popleft())
         while waiting:
-            yield waiting.popleft().result()
+            yield _outcome(waiting.popleft())
 
 
-class _ArrayFiles:
-    """.npy files of uint8 in one folder, to which rows are appended."""
-
-    def __init__(self, folder: Path, row_shapes: dict[str, tuple[int, ...]]) -> None:
-        self._shapes = {name: (0, *shape) for name, shape in row_shapes.items()}
-        with ExitStack() as stack:
-            self._files = {
-                name: stack.enter_context((folder / name).open("wb")) for name in row_shapes
-            }
-            self._write_headers()
-            self._stack = stack.pop_all()
-
-    def append(self, rows: dict[str, NDArray[np.uint8]]) -> None:
-        for name, array in rows.items():
-            count, *shape = self._shapes[name]
-            assert array.dtype == np.uint8 and list(array.shape[1:]) == shape
-            self._files[name].write(np.ascontiguousarray(array).data)
-            self._shapes[name] = (count + len(array), *shape)
-
-    def _write_headers(self) -> None:
-        """NumPy leaves room for the first dimension to grow, so that a header keeps its length."""
-        for name, file in self._files.items():
-            file.seek(0)
-            header = {"descr": "|u1", "fortran_order": False, "shape": self._shapes[name]}
-            np.lib.format.write_array_header_1_0(file, header)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        with self._stack:
-            self._write_headers()
+def _outcome(future: Future[Any]) -> Any:
+    """What a task returned, or the ValueError that it raised."""
+    error = future.exception()
+    return error if isinstance(error, ValueError) else future.result()
 
 
 def _mean_and_std(values: NDArray[np.int64]) -> tuple[Triple, Triple]:

@@ -11,10 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 from PIL import ImageFile
+from tqdm import tqdm
 
 from dsrl.data.depth import read_header, stored_values
+from dsrl.data.description import packed_colors, unpacked
 from dsrl.data.images import open_image
-from dsrl.data.labels import COLORS, LOSSLESS, MODES
+from dsrl.data.labels import COLORS, LOSSLESS, MODES, opaque_colors
 from dsrl.data.patterns import pictures_below
 
 SPLITS = {
@@ -24,7 +26,6 @@ SPLITS = {
 }
 FEW = 64  # values or colors, of labels; photographs have more
 LOOKED_AT = 3  # files that tell whether a group has images or labels
-COUNTED = 50  # label files whose values are counted
 UNLABELLED = 255  # by convention
 
 Value = int | tuple[int, ...]  # a label id, or a color
@@ -81,7 +82,7 @@ def propose(folder: Path) -> str:
     if not {"train", "val"} <= splits.keys():
         splits = defaultdict(list, {"all": matches})
     patterns = {name: _patterns(found) for name, found in splits.items()}
-    counts = _count(folder, splits["train" if "train" in splits else "all"])
+    counts = _count(folder, matches)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "my-data"
     lines = [
         f"# Proposed by `dsrl describe {folder}`: check the patterns, and name the labels.",
@@ -162,19 +163,19 @@ def _is_label(path: Path) -> bool | None:
     with suppress(ValueError), open_image(path) as image:
         if image.format not in LOSSLESS or image.mode not in (*MODES, *COLORS):
             return False
+        if image.mode in ("L", "P", "1", *COLORS):
+            return image.getcolors(FEW) is not None
         return len(_values(image, path)) <= FEW
     return None
 
 
 def _values(image: ImageFile.ImageFile, path: Path) -> Counter[Value]:
     """How often each value, or each color, occurs in an opened label file."""
-    if image.mode in COLORS:
-        pixels = np.asarray(image)[..., :3].astype(np.int64)
-        packed = pixels[..., 0] << 16 | pixels[..., 1] << 8 | pixels[..., 2]
-        values, counts = np.unique(packed, return_counts=True)
-        colors = ((v >> 16, v >> 8 & 255, v & 255) for v in values.tolist())
-        return Counter(dict(zip(colors, counts.tolist(), strict=True)))
     header = read_header(image, path)
+    if image.mode in COLORS:
+        packed = packed_colors(opaque_colors(image, header))
+        values, counts = np.unique(packed, return_counts=True)
+        return Counter(dict(zip(map(unpacked, values.tolist()), counts.tolist(), strict=True)))
     values, counts = np.unique(stored_values(image, header), return_counts=True)
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
 
@@ -205,10 +206,11 @@ def _patterns(matches: Sequence[Match]) -> tuple[str, str]:
 
 
 def _count(root: Path, matches: Sequence[Match]) -> Counter[Value]:
-    """How often each value occurs in some of the label files."""
+    """How often each value occurs in the label files, of all splits: a value that is missing in
+    the description stops `dsrl preprocess`."""
     counts: Counter[Value] = Counter()
     files = [file for match in matches for file in match.labels.files.values()]
-    for file in files[:: max(1, len(files) // COUNTED)]:
+    for file in tqdm(files, "count", unit="label", disable=None, leave=False):
         with open_image(root / file) as image:
             counts += _values(image, root / file)
     if len({type(value) for value in counts}) > 1:
@@ -223,7 +225,7 @@ def _labels(counts: Counter[Value]) -> Iterator[str]:
     """The lines of `labels`, with the share of each value as a comment."""
     colors = any(isinstance(value, tuple) for value in counts)
     what = "colors" if colors else "values"
-    yield f"labels: # the {what} that occur, with their share of the pixels of some files"
+    yield f"labels: # the {what} that occur, with their share of the pixels"
     for number, value in enumerate(sorted(counts)):
         share = f"{100 * counts[value] / counts.total():.3g} %"
         if isinstance(value, tuple):

@@ -13,7 +13,8 @@ import dsrl
 from dsrl.checkpoints.network import LoadedNetwork, load_network
 from dsrl.checkpoints.provenance import as_text, differences
 from dsrl.checkpoints.weights import WeightsInfo
-from dsrl.config.settings import STAGE_NAMES, Settings
+from dsrl.config.recipe import STAGE_NAMES
+from dsrl.config.settings import Settings
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
 from dsrl.evaluation.class_map import ClassMap, match_classes

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dsrl.config.settings import STAGE_NAMES
+from dsrl.config.recipe import STAGE_NAMES
 from dsrl.evaluation.table import class_columns, read_csv, read_scores
 from dsrl.figures.figure import save_figure
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from dsrl.checkpoints.network import load_network
-from dsrl.config.settings import STAGE_NAMES
+from dsrl.config.recipe import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour

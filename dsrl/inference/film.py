@@ -18,11 +18,6 @@ def is_video(source: Source) -> bool:
     return source.path.suffix.lower() in VIDEOS
 
 
-def film_path(source: Source, target: Target) -> Path:
-    """The video of the predictions of a source."""
-    return target.folder / f"{source.name}.mp4"
-
-
 def write_film(source: Source, target: Target) -> Path | None:
     """Join the predictions of the frames of a video to an MP4 (H.264) of the same frame rate, which
     replaces an earlier one; None if there are no predictions.
@@ -38,7 +33,7 @@ def write_film(source: Source, target: Target) -> Path | None:
         return None
     with av.open(str(source.path), format=VIDEOS[source.path.suffix.lower()]) as video:
         rate = video.streams.video[0].average_rate or DEFAULT_RATE
-    path = film_path(source, target)
+    path = target.folder / f"{source.name}.mp4"
     with atomic_file(path) as temporary, av.open(str(temporary), "w", format="mp4") as film:
         stream = film.add_stream("libx264", rate=rate)
         stream.pix_fmt, stream.options = "yuv420p", {"crf": "18"}

@@ -32,6 +32,7 @@ TILINGS = {
 WARPS = 8
 
 
+# Triton compiles the function; its arguments are pointers and numbers, which have no Python types.
 @triton.jit
 def _rows(  # type: ignore[no-untyped-def]
     a, r, grad_a, grad_r, losses, n, a_channels, r_channels,

@@ -24,6 +24,7 @@ class Backbone(nn.Module):
 
         try:
             self.features = timm.create_model(name, features_only=True, output_stride=output_stride)
+        # The models of timm refuse what they do not support in these ways.
         except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
             raise ValueError(
                 f"encoder '{name}' cannot be used at output stride {output_stride}: "

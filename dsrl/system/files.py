@@ -36,8 +36,8 @@ ZIP_DAMAGE = (
     struct.error,
     EOFError,
     ValueError,
-    NotImplementedError,
-    RuntimeError,
+    NotImplementedError,  # a compression or version that zipfile does not know
+    RuntimeError,  # encrypted
 )
 
 CURES = {

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 
-class Stopped(Exception):  # noqa: N818 (not an error)
+class Stopped(Exception):  # noqa: N818 (not an error, so no name in -Error)
     """The training was asked to stop and can be resumed.
 
     Args:

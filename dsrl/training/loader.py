@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from dsrl.config.recipe import Recipe
 from dsrl.config.sections import Resources
-from dsrl.config.settings import Recipe
 from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
 from dsrl.system import distributed
 from dsrl.system.signals import ignore_signals

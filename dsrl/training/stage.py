@@ -6,8 +6,8 @@ import torch
 
 from dsrl.checkpoints.checkpoint import Checkpoint, Checksums, RunInfo, Source
 from dsrl.checkpoints.stage_folder import StageFolder
+from dsrl.config.recipe import Recipe
 from dsrl.config.sections import Resources
-from dsrl.config.settings import Recipe
 from dsrl.system import distributed
 from dsrl.system.signals import StopRequest, stop_on_signals
 from dsrl.training.earlier import IfAnother, Plan, place_of, plan_resumption, plan_training

@@ -12,8 +12,8 @@ from dsrl.checkpoints.checkpoint import Checkpoint, RunInfo, random_states, rest
 from dsrl.checkpoints.encoder import backbone_of
 from dsrl.checkpoints.network import compare_layers
 from dsrl.checkpoints.weights import Weights, WeightsInfo
+from dsrl.config.recipe import Recipe
 from dsrl.config.sections import Loss
-from dsrl.config.settings import Recipe
 from dsrl.data.manifest import ClassInfo
 from dsrl.losses import Losses, total_loss
 from dsrl.models.dsrl import DSRL

@@ -12,7 +12,7 @@ from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 from dsrl.checkpoints.checkpoint import RunInfo
 from dsrl.checkpoints.stage_folder import StageFolder
 from dsrl.checkpoints.weights import save_weights
-from dsrl.config.settings import STAGE_NAMES, Recipe
+from dsrl.config.recipe import STAGE_NAMES, Recipe
 from dsrl.data.dataset import TrainingSample
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.transforms import InputTransform, normalise

@@ -14,7 +14,8 @@ from snakemake.logging import logger
 from snakemake.settings.types import DeploymentMethod
 
 from dsrl.config.encoder_weights import encoder_file, known_weights, missing_encoder_message
-from dsrl.config.settings import STAGES, read_runs
+from dsrl.config.recipe import STAGES
+from dsrl.config.settings import read_runs
 from dsrl.data.archives import missing_archive_message
 from dsrl.data.description import load_description
 from dsrl.data.images import is_clutter

@@ -84,8 +84,8 @@ rule same_training:
         run=runs_with(same=True),
     localrule: True
     shell:
-        "(ln -f {input.weights:q} {output.weights:q} || cp {input.weights:q} {output.weights:q};"
-        " ln -f {input.history:q} {output.history:q} || cp {input.history:q} {output.history:q})"
+        "((ln -f {input.weights:q} {output.weights:q} || cp {input.weights:q} {output.weights:q}) &&"
+        " (ln -f {input.history:q} {output.history:q} || cp {input.history:q} {output.history:q}))"
         " 2> {log:q}"
 
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from dsrl.config.recipe import Recipe
 from dsrl.config.sections import Training
-from dsrl.config.settings import Config, Recipe, Settings, read_runs, read_settings, section_of
+from dsrl.config.settings import Config, Settings, read_runs, read_settings, section_of
 from dsrl.config.strict import Strict, parse_yaml
 
 SECTIONS = {

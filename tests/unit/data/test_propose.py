@@ -139,3 +139,24 @@ def test_ids_and_colors_together_are_refused_in_one_line(tmp_path):
         label(tmp_path / f"data/l/{number}.png", values=(0, 1, 2), colors=number == 0)
     with pytest.raises(ValueError, match="l: some label files have ids and others colors; save"):
         propose(tmp_path / "data")
+
+
+def test_values_of_all_files_and_splits_are_proposed(tmp_path):
+    for split, values in {"train": (0, 1), "val": (0, 1, 9)}.items():
+        for number in range(70):
+            image(tmp_path / f"data/{split}/i/{number}.jpg")
+            rare = split == "train" and number == 41
+            label(tmp_path / f"data/{split}/l/{number}.png", values=(7,) if rare else values)
+    prepared(tmp_path)
+    labels = yaml.safe_load((tmp_path / "own.yaml").read_text())["labels"]
+    assert [entry["id"] for entry in labels] == [0, 1, 7, 9]
+
+
+def test_transparent_masks_are_refused_as_they_would_be_later(tmp_path):
+    for number in range(4):
+        image(tmp_path / f"data/i/{number}.jpg")
+        (tmp_path / "data/l").mkdir(exist_ok=True)
+        mask = np.dstack([COLORS[RNG.choice(3, SIZE)], RNG.choice([0, 255], SIZE)]).astype(np.uint8)
+        Image.fromarray(mask).save(tmp_path / f"data/l/{number}.png")
+    with pytest.raises(ValueError, match="of the pixels are transparent"):
+        propose(tmp_path / "data")

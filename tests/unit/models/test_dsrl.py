@@ -73,10 +73,12 @@ def test_each_stage_holds_the_one_before(encoder):
     assert parts[2] - parts[1] == {"fa_transform"}
 
 
+@pytest.mark.parametrize("upsampler", [*UPSAMPLERS, "none"])
 @pytest.mark.parametrize("network", ["deeplabv3plus", "espnetv2"])
-def test_super_resolution_begins_at_the_mean_image(network):
+def test_super_resolution_begins_at_the_mean_image(network, upsampler):
     torch.manual_seed(0)
-    output = DSRL(Model(network=network, encoder=ENCODERS[1]), 19, 2)(torch.randn(4, 3, 64, 96))
+    settings = Model(network=network, encoder=ENCODERS[1], upsampler=upsampler)
+    output = DSRL(settings, 19, 2)(torch.randn(4, 3, 64, 96))
     assert output.image.square().mean() < 0.2
 
 
