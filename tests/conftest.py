@@ -97,6 +97,16 @@ def make_weights(prepared: Path, tiny_settings: Callable[..., Settings]):
 
 
 @pytest.fixture(scope="session")
+def weights(make_weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file with untrained weights of stage 3; read only."""
+    from dsrl.checkpoints.weights import save_weights
+
+    path = tmp_path_factory.mktemp("weights") / "a.weights"
+    save_weights(path, make_weights(3, encoder="test_resnet"))
+    return path
+
+
+@pytest.fixture(scope="session")
 def trained(
     shared_folder: Path, prepared: Path, tiny_settings: Callable[..., Settings]
 ) -> Iterator[dict[int, Path]]:

@@ -11,6 +11,8 @@ import pytest
 import yaml
 from pipeline import CONFIG, ROOT, command, dry_run, jobs, snakemake
 
+from dsrl.config.settings import read_runs
+
 EXPERIMENTS = {"small": {"input_size": [32, 32]}, "large": {"input_size": [32, 64]}}
 
 
@@ -57,6 +59,21 @@ def test_equal_trainings_are_done_once(tmp_path: Path) -> None:
     assert found["same_training"] == 0 + 2 + 1 + 1
     assert found["benchmark"] == 3 + 3 + 1 + 3
     assert found["prune"] == found["curves"] == found["examples"] == 4
+
+
+@pytest.mark.slow
+def test_a_shared_training_is_where_an_own_one_would_be(experiments: Path, tmp_path: Path) -> None:
+    """Whatever the order in the config: what is trained already is not trained again."""
+    shutil.copytree(experiments, tmp_path / "run", copy_function=shutil.copy2)
+    config = write_config(
+        tmp_path / "config.yaml",
+        experiments={**EXPERIMENTS, "a-new-one": EXPERIMENTS["small"] | {"w2": 2}},
+    )
+    assert next(iter(read_runs(str(config)))) == "a-new-one/seed0", "it comes first"
+    files = [f"results/{name}/seed1/stage2/final.weights" for name in ("small", "a-new-one")]
+    output = snakemake(tmp_path / "run", "--", files[1], config=config)
+    assert set(names(output)) <= {"settings", "same_training"}
+    assert (tmp_path / "run" / files[0]).samefile(tmp_path / "run" / files[1])
 
 
 @pytest.mark.slow

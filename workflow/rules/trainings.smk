@@ -19,13 +19,27 @@ def stages(run):
     return STAGES[: RUNS[run].last_stage]
 
 
-# (run, stage) -> the first run with the same training. What a run has trained itself stays its own.
-SAME = {}
-first = {}
-for run, stage in [(run, stage) for run in RUNS for stage in stages(run)]:
-    owner = first.setdefault(training(run, stage), run)
-    if owner != run and not Path("results", run, f"stage{stage}", "checkpoints").exists():
-        SAME[run, stage] = owner
+def is_trained(run, stage):
+    """Whether a run has begun this training itself; then it stays its own."""
+    return Path(f"results/{run}/stage{stage}/checkpoints").exists()
+
+
+def equal_trainings():
+    """(run, stage) -> the run whose training it shares: of equal ones, one that has begun, or the
+    first."""
+    groups = {}
+    for run, stage in [(run, stage) for run in RUNS for stage in stages(run)]:
+        groups.setdefault(training(run, stage), []).append((run, stage))
+    return {
+        other: owner
+        for group in groups.values()
+        for owner in [next((each for each in group if is_trained(*each)), group[0])[0]]
+        for other in group
+        if other[0] != owner and not is_trained(*other)
+    }
+
+
+SAME = equal_trainings()
 
 
 def runs_with(same):

@@ -214,3 +214,13 @@ def test_a_network_is_loaded_ready_for_inference(make_weights, tmp_path):
         assert torch.equal(
             network(images).logits, build_network(weights, "test", stage=3)(images).logits
         )
+
+
+def test_inference_is_in_channels_last_format_which_changes_rounding_only(make_weights):
+    network = build_network(make_weights(1), "test").double()
+    wide = [p for p in network.parameters() if p.ndim == 4 and min(p.shape[1:]) > 1]
+    assert wide and all(p.is_contiguous(memory_format=torch.channels_last) for p in wide)
+    images = torch.randn(2, 3, 32, 64, dtype=torch.float64)
+    found = network(images).logits
+    expected = network.to(memory_format=torch.contiguous_format)(images).logits
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)

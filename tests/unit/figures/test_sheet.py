@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dsrl.checkpoints.weights import save_weights
 from dsrl.cli.main import main
 from dsrl.data.dataset import PreparedSplit
 from dsrl.figures import sheet
@@ -17,13 +16,6 @@ SMALLEST = 3 * sheet.PANEL[0] + 4 * sheet.GAP  # width of the sheet of a small i
 def _no_display(monkeypatch):
     monkeypatch.delenv("DISPLAY", raising=False)
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
-
-
-@pytest.fixture(scope="module")
-def weights(make_weights, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "a.weights"
-    save_weights(path, make_weights(1, encoder="test_resnet"))
-    return path
 
 
 @pytest.fixture(scope="module")

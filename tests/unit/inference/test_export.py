@@ -20,13 +20,6 @@ SIZES = [(1, 1, 1), (1, 32, 64), (3, 64, 128), (2, 41, 97)]  # N, H, W; input an
 
 
 @pytest.fixture(scope="module")
-def weights(make_weights, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "a.weights"
-    save_weights(path, make_weights(3, encoder="test_resnet"))
-    return path
-
-
-@pytest.fixture(scope="module")
 def onnx_file(weights, tmp_path_factory) -> Path:
     pytest.importorskip("onnxruntime")
     path = tmp_path_factory.mktemp("onnx") / "model.onnx"

@@ -9,15 +9,7 @@ import torch
 from PIL import Image
 
 from dsrl import load_model
-from dsrl.checkpoints.weights import save_weights
 from dsrl.inference.predictor import Predictor
-
-
-@pytest.fixture(scope="module")
-def weights(make_weights, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "a.weights"
-    save_weights(path, make_weights(3, encoder="test_resnet"))
-    return path
 
 
 @pytest.fixture(scope="module")

@@ -8,19 +8,11 @@ import torch
 from PIL import Image
 
 from dsrl.checkpoints.network import load_network
-from dsrl.checkpoints.weights import save_weights
 from dsrl.cli.main import main
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import ClassInfo
 from dsrl.data.transforms import resize_logits
 from dsrl.inference.predictor import Predictor, encode
-
-
-@pytest.fixture(scope="module")
-def weights(make_weights, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("weights") / "a.weights"
-    save_weights(path, make_weights(3, encoder="test_resnet"))
-    return path
 
 
 @pytest.fixture(scope="module")

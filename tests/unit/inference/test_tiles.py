@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from dsrl import load_model
-from dsrl.checkpoints.weights import save_weights
 from dsrl.inference.tiles import blend_tiles, tile_starts
 
 
@@ -46,13 +45,6 @@ def test_there_are_no_seams():
     row = blended[0, 0, 0]
     assert (row[0], row[-1]) == (0, 2)
     assert row.diff().min() >= 0 and row.diff().max() < 0.5
-
-
-@pytest.fixture(scope="module")
-def weights(make_weights, tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "a.weights"
-    save_weights(path, make_weights(3, encoder="test_resnet"))
-    return path
 
 
 def test_large_images_are_predicted_in_tiles_and_others_as_a_whole(weights):
