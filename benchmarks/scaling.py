@@ -225,7 +225,7 @@ def measured(
 def main() -> None:
     """Print the section, or train."""
     if sys.argv[1:2] == ["--train"]:
-        train_with_frozen_norms(sys.argv[2:])
+        return train_with_frozen_norms(sys.argv[2:])
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default="config/cityscapes.yaml")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
