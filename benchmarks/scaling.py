@@ -225,7 +225,8 @@ def measured(
 def main() -> None:
     """Print the section, or train."""
     if sys.argv[1:2] == ["--train"]:
-        return train_with_frozen_norms(sys.argv[2:])
+        train_with_frozen_norms(sys.argv[2:])
+        return
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--config", default="config/cityscapes.yaml")
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu")
