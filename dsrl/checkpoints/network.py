@@ -15,7 +15,7 @@ from dsrl.models.dsrl import DSRL, PARTS
 class LoadedNetwork(NamedTuple):
     """A network on a device, and what belongs to it."""
 
-    network: DSRL  # of inference, in eval mode
+    network: DSRL  # in eval mode
     transform: InputTransform  # from pixels to the network's input
     info: WeightsInfo
 
@@ -31,6 +31,24 @@ def load_network(path: Path, device: torch.device) -> LoadedNetwork:
     """
     weights = load_weights(path)
     network = build_network(weights, str(path)).to(device)
+    return LoadedNetwork(network, weights.info.transform.to(device), weights.info)
+
+
+def load_branches(path: Path, device: torch.device) -> LoadedNetwork:
+    """Load the network of a file with both branches onto `device`.
+
+    Args:
+        path: weights or a checkpoint of stage 2 or 3, not pruned.
+
+    Raises:
+        OSError, ValueError: see `load_network`; or the file has no super-resolution branch.
+    """
+    weights = load_weights(path)
+    if "sisr_decoder" not in weights.info.parts:
+        raise ValueError(
+            f"{path}: has no super-resolution branch; expected weights of stage 2 or 3, not pruned"
+        )
+    network = build_network(weights, str(path), weights.info.stage).to(device)
     return LoadedNetwork(network, weights.info.transform.to(device), weights.info)
 
 

@@ -1,5 +1,4 @@
-"""Commands that score and plot: benchmark, table, plot-examples, plot-curves, plot-classes,
-plot-sweep."""
+"""Commands that score: benchmark, table."""
 
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,6 @@ def add_commands(commands: Any) -> None:
     """Add the commands of this module to the parser."""
     add_benchmark(commands)
     add_table(commands)
-    add_plot_examples(commands)
-    add_plot_curves(commands)
-    add_plot_classes(commands)
-    add_plot_sweep(commands)
 
 
 def add_benchmark(commands: Any) -> None:
@@ -34,7 +29,13 @@ def add_benchmark(commands: Any) -> None:
     add_data(parser, "weights")
     add_split(parser)
     add_class_map(parser)
-    add_table_output(parser, default=Path("outputs/benchmark.txt"))
+    add_table_output(
+        parser,
+        beside=(".csv", ".confusion.csv", ".images.csv"),
+        text="three CSV files of the same name go beside it: the row, the confusion of classes, "
+        "and the scores of each image",
+        default=Path("outputs/benchmark.txt"),
+    )
     parser.add_argument(
         "--latency-runs", type=whole_number, default=20, help="number of timed passes"
     )
@@ -75,91 +76,18 @@ def add_table(commands: Any) -> None:
         metavar="CSV",
         help="written by `dsrl benchmark`, in the order of the rows",
     )
-    add_table_output(parser, required=True)
+    add_table_output(
+        parser,
+        beside=(".csv",),
+        text="a CSV file of the same name goes beside it",
+        required=True,
+    )
 
 
 def table(arguments: Arguments) -> None:
     from dsrl.evaluation.table import read_scores, write_table
 
     write_table([read_scores(path) for path in arguments.benchmarks], arguments.output)
-
-
-def add_plot_examples(commands: Any) -> None:
-    parser = add_command(
-        commands, "plot-examples", plot_examples, "plot inputs, predictions and ground truth"
-    )
-    parser.add_input("weights", nargs="+", metavar="WEIGHTS", help="one column of predictions each")
-    add_data(parser, "weights")
-    add_split(parser)
-    add_class_map(parser)
-    parser.add_argument(
-        "--count", type=whole_number, default=4, help="number of images, spread over the split"
-    )
-    add_image_output(parser)
-    add_device(parser)
-
-
-def plot_examples(arguments: Arguments) -> None:
-    from dsrl.figures.examples import plot_examples
-
-    plot_examples(
-        arguments.weights,
-        data_of_weights(arguments, arguments.weights[0]),
-        split=arguments.dataset_split,
-        count=arguments.count,
-        output=arguments.output,
-        device=arguments.device,
-        class_map=arguments.class_map,
-    )
-
-
-def add_plot_curves(commands: Any) -> None:
-    parser = add_command(
-        commands, "plot-curves", plot_curves, "plot losses and scores over the epochs"
-    )
-    parser.add_input(
-        "histories",
-        nargs="+",
-        metavar="CSV",
-        help="history.csv of stage 1, 2, ... in this order",
-    )
-    add_image_output(parser)
-
-
-def plot_curves(arguments: Arguments) -> None:
-    from dsrl.figures.charts import plot_curves
-
-    plot_curves(arguments.histories, arguments.output)
-
-
-def add_plot_classes(commands: Any) -> None:
-    parser = add_command(commands, "plot-classes", plot_classes, "plot the IoU of each class")
-    add_scores(parser)
-    add_image_output(parser)
-
-
-def plot_classes(arguments: Arguments) -> None:
-    from dsrl.figures.charts import plot_classes
-
-    plot_classes(arguments.benchmark, arguments.output)
-
-
-def add_plot_sweep(commands: Any) -> None:
-    parser = add_command(
-        commands, "plot-sweep", plot_sweep, "plot mean IoU over input size and GFLOPs"
-    )
-    add_scores(parser)
-    add_image_output(parser)
-
-
-def plot_sweep(arguments: Arguments) -> None:
-    from dsrl.figures.charts import plot_sweep
-
-    plot_sweep(arguments.benchmark, arguments.output)
-
-
-def add_scores(parser: Parser) -> None:
-    parser.add_input("benchmark", metavar="CSV", help="written by `dsrl table`")
 
 
 def add_class_map(parser: Parser) -> None:
@@ -172,15 +100,11 @@ def add_class_map(parser: Parser) -> None:
     )
 
 
-def add_table_output(parser: Parser, **options: Any) -> None:
+def add_table_output(parser: Parser, beside: tuple[str, ...], text: str, **options: Any) -> None:
     parser.add_output(
         "--output",
         type=file_named(".txt"),
-        beside=(".csv",),
-        help="text file to write; a CSV file of the same name goes beside it",
+        beside=beside,
+        help=f"text file to write; {text}",
         **options,
     )
-
-
-def add_image_output(parser: Parser) -> None:
-    parser.add_output("--output", required=True, help="image file to write")

@@ -14,14 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dsrl import __version__
-from dsrl.cli import data, evaluation, gpus, inference, training, weights
+from dsrl.cli import data, evaluation, figures, gpus, inference, training, weights
 from dsrl.cli.options import Parser, UsageError
 from dsrl.system.files import check_output, keep_inputs
 from dsrl.system.gpus import keep_claim
 from dsrl.system.openmp import share_cores
 from dsrl.system.signals import Stopped
 
-EXTRAS = {"matplotlib": "train", "tensorboard": "train"}  # module -> extra of pyproject.toml
+EXTRAS = {
+    "matplotlib": "train",
+    "tensorboard": "train",
+    "torchmetrics": "train",
+}  # module -> extra of pyproject.toml
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -89,6 +93,6 @@ def build_parser() -> Parser:
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", parser_class=Parser
     )
-    for module in (data, training, weights, evaluation, inference, gpus):
+    for module in (data, training, weights, evaluation, figures, inference, gpus):
         module.add_commands(commands)
     return parser

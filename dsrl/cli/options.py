@@ -97,7 +97,7 @@ def add_settings(
                 kwargs["action"] = argparse.BooleanOptionalAction
             else:
                 kwargs["metavar"] = key.rpartition("_")[2].upper()
-                pair = "tuple" in str(field.annotation)
+                pair = "tuple" in str(field.annotation) and "..." not in str(field.annotation)
                 kwargs |= {"nargs": 2} if pair else {}
             group.add_argument(
                 "--" + key.replace("_", "-"),

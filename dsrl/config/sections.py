@@ -1,10 +1,11 @@
 """The sections of a config: every setting with its type, default and meaning."""
 
-from typing import Annotated, Literal, Self
+import math
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from dsrl.config.strict import Strict
+from dsrl.config.strict import Strict, parse_yaml
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -204,10 +205,11 @@ class Loss(Strict):
 
     w1: float = Field(0.1, ge=0, description="weight of the super-resolution loss (stages 2 and 3)")
     w2: float = Field(1.0, ge=0, description="weight of the feature-affinity loss (stage 3)")
-    class_weights: Literal["none", "inverse_log_frequency"] = Field(
+    class_weights: str | tuple[float, ...] = Field(
         "none",
-        description="weights of the classes in the cross entropy; `inverse_log_frequency`: 1 / "
-        "ln(1.1 + the class's share of the labelled training pixels), as ESPNet is trained",
+        description="weights of the classes in the cross entropy: `none`; `inverse_log_frequency`, "
+        "1 / ln(1.1 + the class's share of the labelled training pixels), as ESPNet is trained; or "
+        "a list, in the order of the classes",
     )
     fa_stride: int = Field(
         8,
@@ -224,6 +226,25 @@ class Loss(Strict):
         description="estimate the feature-affinity loss from the pairs of this many random pixels "
         "with all pixels. Default: all pairs, exactly",
     )
+
+    @field_validator("class_weights", mode="before")
+    @classmethod
+    def _known_weights(cls, value: Any) -> Any:
+        found = value
+        if str(value).startswith("["):  # also an option, which is text
+            found = parse_yaml(str(value), "class_weights")
+        if found in ("none", "inverse_log_frequency"):
+            return found
+        if isinstance(found, list | tuple) and all(_is_positive(weight) for weight in found):
+            return tuple(map(float, found))
+        raise ValueError(
+            "expected none, inverse_log_frequency or a list of positive numbers, one for each "
+            f"class, got {value!r:.60}"
+        )
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 < value < math.inf
 
 
 class Augmentation(Strict):

@@ -23,8 +23,10 @@ from dsrl.evaluation.table import write_table
 from dsrl.models.cost import flops, latency, parameters
 from dsrl.system.distributed import set_up_device
 from dsrl.system.faults import explained_faults
+from dsrl.system.files import atomic_file
 
 Row = dict[str, object]  # column of the CSV -> value
+NO_CLASS = "none of these"  # where a class map says so
 
 
 def benchmark(
@@ -40,13 +42,15 @@ def benchmark(
     settings: Settings | None = None,
     class_map: str | None = None,
 ) -> None:
-    """Score the inference network of a file, and write `output` (text) and a CSV beside it.
+    """Score the inference network of a file, and write `output` (text) and three CSV files beside
+    it: the row of the table (`.csv`), the confusion of classes (`.confusion.csv`, pixels; a row per
+    true class, a column per prediction), and the scores of each image (`.images.csv`).
 
     Args:
         weights: weights or a checkpoint of any stage, pruned or not.
         data: folder of a prepared data set.
-        split: one of its splits. A split without images gives a CSV without rows.
-        output: path that ends in `.txt`; the CSV has the same name with `.csv`.
+        split: one of its splits. A split without images gives CSV files without rows.
+        output: path that ends in `.txt`.
         device: `auto`, `cpu` or `gpu`.
         latency_runs: number of timed passes for the latency.
         experiment, seed: identify the row in the results table; None means no seed.
@@ -65,6 +69,7 @@ def benchmark(
     prepared = PreparedSplit(data, split)
     mapped = match_classes(loaded.info, weights, prepared, class_map)
     rows: list[Row] = []
+    confusion, images = pd.DataFrame(), pd.DataFrame()
     if len(prepared):
         scores = _score(loaded, prepared, torch_device, mapped)
         if not sum(scores.class_pixels):
@@ -85,7 +90,31 @@ def benchmark(
                 **_class_columns(scores, prepared),
             }
         ]
+        confusion, images = confusion_frame(scores, prepared), image_frame(scores, prepared)
+    for suffix, frame in ((".confusion.csv", confusion), (".images.csv", images)):
+        with atomic_file(output.with_suffix(suffix)) as temporary:
+            frame.to_csv(temporary, index=False)
     write_table([pd.DataFrame(rows)], output)
+
+
+def confusion_frame(scores: Scores, split: PreparedSplit) -> pd.DataFrame:
+    """Pixels of each true class (rows, column `truth`) by what is predicted (columns)."""
+    names = [c.name for c in split.manifest.classes]
+    predictions = [*names, NO_CLASS][: len(scores.confusion[0])]
+    frame = pd.DataFrame(scores.confusion, columns=predictions)
+    frame.insert(0, "truth", names, allow_duplicates=True)
+    return frame
+
+
+def image_frame(scores: Scores, split: PreparedSplit) -> pd.DataFrame:
+    """The scores of each image, in the order of the split; shares in 0..1."""
+    frame = pd.DataFrame(
+        scores.image_iou, columns=[f"iou_{c.name}" for c in split.manifest.classes]
+    )
+    frame.insert(0, "image", [sample.name for sample in split.manifest.samples])
+    frame.insert(1, "mean_iou", frame.iloc[:, 1:].mean(axis=1))
+    frame.insert(2, "pixel_accuracy", scores.image_accuracy)
+    return frame
 
 
 def check_settings(info: WeightsInfo, settings: Settings, weights: Path) -> None:

@@ -31,6 +31,9 @@ class Scores:
     boundary_iou: float  # mean IoU of the pixels near another class; NaN unless requested
     per_class_iou: list[float]
     class_pixels: list[int]  # labelled pixels of each class, at the output size
+    confusion: list[list[int]]  # pixels of each true class by prediction, at the output size
+    image_accuracy: list[float]  # of each image, in the order of the split
+    image_iou: list[list[float]]  # of each image, and in it of each class
 
 
 @torch.no_grad()
@@ -63,7 +66,8 @@ def evaluate(
             to no class of the data, the prediction is wrong. A class of the data that nothing maps
             to has no IoU, and no part in the means; its pixels count as wrong in the accuracy. The
             cross entropy is that of the summed probabilities of the classes that are mapped to the
-            label, over the pixels of the classes that have any.
+            label, over the pixels of the classes that have any. The confusion has a last column
+            for predictions that are none of the data's classes.
         each_batch: called before each batch; may raise to stop the evaluation.
     """
     was_training = network.training
@@ -76,6 +80,8 @@ def evaluate(
     boundary_confusion = ConfusionMatrix(values, IGNORE_INDEX, not_scored).to(device)
     native_confusion = ConfusionMatrix(values, IGNORE_INDEX, not_scored)
     cross_entropy = torch.zeros((), dtype=torch.float64, device=device)
+    image_accuracy = torch.zeros(len(split), dtype=torch.float64, device=device)
+    image_iou = torch.zeros(len(split), classes, dtype=torch.float64, device=device)
     seen = 0
     # Its own generator, so that validation draws no random numbers from that of the training.
     loader = DataLoader(
@@ -97,7 +103,10 @@ def evaluate(
             predictions, logits = class_map.train_ids(predictions), class_map.joined(logits)
             targets = class_map.possible(labels)
         predictions = predictions.byte()  # which count faster than int64
-        confusion.update(predictions, labels)
+        counts = confusion.update(predictions, labels)
+        found = list(share[seen : seen + len(images)])
+        image_accuracy[found] = confusion.accuracy_of(counts)
+        image_iou[found] = confusion.iou_of(counts)[:, :classes]
         if boundaries:
             away = ~near_another_class(labels, BOUNDARY)
             boundary_confusion.update(predictions, labels.masked_fill(away, IGNORE_INDEX))
@@ -107,11 +116,11 @@ def evaluate(
         seen += len(images)
     network.train(was_training)
     native_confusion.to(device)
-    for counts in (
+    for sums in (
         *(*confusion.counts, *native_confusion.counts, *boundary_confusion.counts),
-        cross_entropy,
+        *(cross_entropy, image_accuracy, image_iou),
     ):
-        distributed.sum_over_processes(counts)
+        distributed.sum_over_processes(sums)
     class_pixels = confusion.matrix.sum(1)[:classes]
     predictable = [c for c in range(classes) if c not in not_scored]
     return Scores(
@@ -123,6 +132,9 @@ def evaluate(
         boundary_confusion.mean_iou,
         confusion.per_class_iou[:classes].tolist(),
         class_pixels.tolist(),
+        confusion.matrix[:classes].tolist(),
+        image_accuracy.tolist(),
+        image_iou.tolist(),
     )
 
 

@@ -35,12 +35,15 @@ class ConfusionMatrix:
         self.image_iou_sum = torch.zeros((), dtype=torch.float64)
         self.image_count = torch.zeros((), dtype=torch.int64)
 
-    def update(self, prediction: Tensor, target: Tensor) -> None:
+    def update(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Count a batch.
 
         Args:
             prediction, target: (N, H, W) of any integer dtype; values in 0..C-1, and in the target
                 also `ignore_index`.
+
+        Returns:
+            int64 (N, C, C): the matrix of each image.
 
         Raises:
             ValueError: the shapes differ, or a value is out of range.
@@ -64,9 +67,10 @@ class ConfusionMatrix:
             self._check(prediction, target)
         self.to(matrices.device)
         self.matrix += matrices.sum(0)
-        means = self._iou(matrices).nanmean(-1)
+        means = self.iou_of(matrices).nanmean(-1)
         self.image_iou_sum += means.nansum()
         self.image_count += means.isfinite().sum()
+        return matrices
 
     def to(self, device: torch.device) -> Self:
         """Move the counts to another device, in place."""
@@ -84,7 +88,7 @@ class ConfusionMatrix:
     def per_class_iou(self) -> Tensor:
         """float64 (C,): intersection over union, each summed over all images; NaN for a class that
         occurs neither in targets nor in predictions, or is not scored."""
-        return self._iou(self.matrix)
+        return self.iou_of(self.matrix)
 
     @property
     def mean_iou(self) -> float:
@@ -100,7 +104,20 @@ class ConfusionMatrix:
     @property
     def pixel_accuracy(self) -> float:
         """Share of the counted pixels that are predicted correctly; NaN without counted pixels."""
-        return float(self.matrix.diagonal().sum().double() / self.matrix.sum())
+        return float(self.accuracy_of(self.matrix))
+
+    def iou_of(self, matrices: Tensor) -> Tensor:
+        """IoU of each class in counts (..., C, C), such as `update` returns: float64 (..., C); NaN
+        where `per_class_iou` would be."""
+        intersection = matrices.diagonal(dim1=-2, dim2=-1).double()
+        iou = intersection / (matrices.sum(-1) + matrices.sum(-2) - intersection)
+        iou[..., self.not_scored] = torch.nan
+        return iou
+
+    def accuracy_of(self, matrices: Tensor) -> Tensor:
+        """Pixel accuracy in counts (..., C, C): float64 (...); NaN without counted pixels."""
+        right = matrices.diagonal(dim1=-2, dim2=-1).sum(-1)
+        return right.double() / matrices.sum((-2, -1))
 
     def _rows(self, target: Tensor) -> tuple[Tensor, int, int, int]:
         """The row of the counts for each pixel, the rows of the first class and of ignored pixels,
@@ -121,13 +138,6 @@ class ConfusionMatrix:
                     f"{name} has values from {int(values.min())} to {int(values.max())}; "
                     f"expected 0 to {self.num_classes - 1}"
                 )
-
-    def _iou(self, matrix: Tensor) -> Tensor:
-        """(..., C, C) counts -> float64 (..., C); 0/0 is NaN."""
-        intersection = matrix.diagonal(dim1=-2, dim2=-1).double()
-        iou = intersection / (matrix.sum(-1) + matrix.sum(-2) - intersection)
-        iou[..., self.not_scored] = torch.nan
-        return iou
 
 
 def _within(values: Tensor, start: int, end: int) -> bool:

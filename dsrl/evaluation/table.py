@@ -37,18 +37,23 @@ NOTE = (
 )
 
 
-def read_csv(path: Path, columns: Sequence[str], what: str) -> pd.DataFrame:
+def read_csv(
+    path: Path, columns: Sequence[str], what: str, texts: Sequence[str] = ()
+) -> pd.DataFrame:
     """Read a CSV file that has at least these columns; an empty file gives an empty frame.
 
     Args:
         what: the kind of file expected, for the message.
+        texts: columns of text, in which 007 is not 7.
 
     Raises:
         OSError: the file cannot be read.
         ValueError: it is another kind of file.
     """
     try:
-        frame = pd.read_csv(path)
+        frame = pd.read_csv(
+            path, dtype=dict.fromkeys(texts, str), keep_default_na=False, na_values=[""]
+        )
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
     except ValueError as error:  # including ParserError and UnicodeDecodeError

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
 from dsrl.checkpoints.network import load_network
 from dsrl.config.recipe import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit
-from dsrl.data.manifest import ClassInfo
+from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.palette import colour
-from dsrl.data.transforms import InputTransform
+from dsrl.data.transforms import resize_labels
 from dsrl.evaluation.class_map import match_classes
+from dsrl.evaluation.table import read_csv
 from dsrl.figures.figure import check_format, save_figure
+from dsrl.figures.grid import denormalise, image_grid, images_of, spread
 from dsrl.system.distributed import set_up_device
 
-INCHES = 3.2  # width of one image in the figure
+WRONG, RIGHT, IGNORED = 0, 255, 170  # grey values of a map of errors
 
 
 @torch.no_grad()
@@ -31,9 +31,10 @@ def plot_examples(
     output: Path,
     device: str,
     class_map: str | None = None,
+    worst: Path | None = None,
 ) -> None:
-    """Plot `count` images spread over a split, one row each: the input, the prediction of each of
-    the weights, the ground truth.
+    """Plot `count` images of a split, one row each: the input, the prediction of each of the
+    weights, the ground truth.
 
     Args:
         weights: weights files with the same input size.
@@ -43,17 +44,21 @@ def plot_examples(
         device: `auto`, `cpu` or `gpu`.
         class_map: for weights with other classes than the data; see `match_classes`. Predictions
             that count as none of the data's classes are black.
+        worst: the scores of each image, as `dsrl benchmark` writes them. The images with the lowest
+            mean IoU are plotted, the worst first, with a map of the errors beside each prediction;
+            without it, images that are spread over the split.
 
     Raises:
         OSError: a file cannot be read or written.
-        ValueError: a file is damaged, weights and data have different classes and no map fits, or
-            the image format is unsupported.
+        ValueError: a file is damaged, weights and data have different classes and no map fits, the
+            scores are those of another split, or the image format is unsupported.
     """
     check_format(output)
     torch_device = set_up_device(device)
     prepared = PreparedSplit(data, split)
-    indices = np.linspace(0, len(prepared) - 1, min(count, len(prepared))).round().astype(int)
-    images = torch.from_numpy(prepared.images[indices]).permute(0, 3, 1, 2).to(torch_device)
+    indices, names = _worst(worst, prepared, count) if worst else (spread(prepared, count), [])
+    images = images_of(prepared, indices, torch_device)
+    labels = torch.from_numpy(prepared.labels[indices])
     classes = prepared.manifest.classes
     columns: list[tuple[str, np.ndarray]] = []  # a list, as two weights may be of one stage
     for path in weights:
@@ -61,39 +66,36 @@ def plot_examples(
         title, mapped = STAGE_NAMES[info.stage], match_classes(info, path, prepared, class_map)
         inputs = transform(images)
         if not columns:
-            columns.append(("input", _denormalise(inputs, transform)))
+            columns.append(("input", denormalise(inputs, transform)))
         predictions = network(inputs).logits.argmax(1)
         if mapped:
             title, predictions = f"{title} of {info.dataset}", mapped.train_ids(predictions)
-        columns.append((title, colour(predictions.byte().cpu().numpy(), classes)))
-    columns.append(("truth", colour(prepared.labels[indices], classes)))
-    save_figure(_grid(columns, classes), output)
+        predictions = predictions.byte().cpu()
+        columns.append((title, colour(predictions.numpy(), classes)))
+        if worst:
+            columns.append(("errors, in black", _errors(predictions, labels)))
+    columns.append(("truth", colour(labels.numpy(), classes)))
+    save_figure(image_grid(columns, names, classes), output)
 
 
-def _denormalise(inputs: torch.Tensor, transform: InputTransform) -> np.ndarray:
-    """Normalised (B, 3, H, W) -> uint8 (B, H, W, 3)."""
-    pixels = 255 * (inputs * transform.std[:, None, None] + transform.mean[:, None, None])
-    return pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).cpu().numpy()
+def _worst(path: Path, split: PreparedSplit, count: int) -> tuple[list[int], list[str]]:
+    """The `count` images with the lowest mean IoU, and what to call them."""
+    what = "the scores of images of `dsrl benchmark` (.images.csv)"
+    found = read_csv(path, ["image", "mean_iou"], what, texts=["image"])
+    samples = [sample.name for sample in split.manifest.samples]
+    if found.empty or found["image"].tolist() != samples:
+        raise ValueError(f"{path}: not the images of {split.folder}; score that split again")
+    scores = found["mean_iou"].dropna().sort_values(kind="stable")[:count]
+    if scores.empty:
+        raise ValueError(f"{path}: no image has a score")
+    lowest = scores.index.tolist()
+    names = [f"{samples[index]}\nmean IoU {100 * scores[index]:.1f} %" for index in lowest]
+    return lowest, names
 
 
-def _grid(columns: Sequence[tuple[str, np.ndarray]], classes: Sequence[ClassInfo]) -> Figure:
-    """Images in columns with titles, and a legend of the classes below.
-
-    Args:
-        columns: titles, and uint8 (B, H, W, 3); H and W may differ between columns.
-    """
-    rows, height, width = columns[-1][1].shape[:3]
-    size = (INCHES * len(columns), INCHES * height / width * rows + 0.9)
-    figure = Figure(figsize=size)
-    axes = figure.subplots(rows, len(columns), squeeze=False)
-    for (title, images), column in zip(columns, axes.T, strict=True):
-        column[0].set_title(f"{title}, {images.shape[1]}x{images.shape[2]}", fontsize=10)
-        for image, ax in zip(images, column, strict=True):
-            ax.imshow(image, interpolation="nearest")
-            ax.set_axis_off()
-    handles = [
-        Rectangle((0, 0), 1, 1, color=np.array(c.color) / 255, label=c.name) for c in classes
-    ]
-    figure.legend(handles=handles, loc="lower center", ncols=10, fontsize=8, frameon=False)
-    figure.set_layout_engine("tight", rect=(0, 0.6 / size[1], 1, 1), pad=0.3)
-    return figure
+def _errors(predictions: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
+    """Train ids, uint8 (B, H, W) and (B, h, w) -> uint8 (B, H, W, 3): where they differ."""
+    labels = resize_labels(labels, predictions.shape[-2:])
+    grey = torch.where(predictions == labels, RIGHT, WRONG)
+    grey = torch.where(labels == IGNORE_INDEX, IGNORED, grey)
+    return grey.byte().numpy()[..., None].repeat(3, -1)

@@ -92,6 +92,25 @@ def mean_cross_entropy(
     return _mean(total, (class_weights[labels.where(labelled, 0)] * labelled).sum())
 
 
+def class_weights(setting: str | Sequence[float], class_pixels: Sequence[int]) -> Tensor:
+    """The weights that `loss.class_weights` asks for, unless it is `none`: float32 (C,).
+
+    Args:
+        class_pixels: labelled training pixels of each class.
+
+    Raises:
+        ValueError: the list is of another number of classes.
+    """
+    if isinstance(setting, str):
+        return inverse_log_frequency(class_pixels)
+    if len(setting) != len(class_pixels):
+        raise ValueError(
+            f"loss.class_weights: has {len(setting)} weights; the data have {len(class_pixels)} "
+            "classes"
+        )
+    return torch.tensor(setting, dtype=torch.float32)
+
+
 def inverse_log_frequency(class_pixels: Sequence[int]) -> Tensor:
     """Class weights 1 / ln(1.1 + p) for classes with a share p of the labelled pixels, of ENet
     (Paszke et al. 2016, there 1.02), with the constant of ESPNet's training (Mehta et al. 2018):

@@ -96,6 +96,17 @@ class DSRL(nn.Module):
         size = (2 * images.shape[-2], 2 * images.shape[-1])
         return self._image(self.sisr_decoder(*self.encoder(images)), images, size)
 
+    def branch_features(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """The features (B, C, h, w) of SSSR and SISR, of stage 2 or 3, before their prediction
+        layers: what FA compares. Before stage 3 those of SSSR are not transformed."""
+        features = self.encoder(images)
+        segmentation, super_resolution = (
+            decoder(*features) for decoder in (self.sssr_decoder, self.sisr_decoder)
+        )
+        if self.stage == 3:
+            segmentation = self.fa_transform(segmentation)
+        return segmentation, super_resolution
+
     def _image(self, features: Tensor, images: Tensor, size: tuple[int, int]) -> Tensor:
         """SISR's image of `size`, from the features of its decoder."""
         image: Tensor = self.sisr_head(features, size)

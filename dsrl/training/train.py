@@ -17,9 +17,9 @@ from dsrl.data.dataset import TrainingSample
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.transforms import InputTransform, normalise
 from dsrl.evaluation.evaluate import Scores, evaluate
-from dsrl.evaluation.psnr import psnr
+from dsrl.evaluation.reconstruction import mean_psnr
 from dsrl.losses import Losses, objective
-from dsrl.losses.objective import inverse_log_frequency
+from dsrl.losses.objective import class_weights
 from dsrl.system import distributed
 from dsrl.system.faults import explained_faults
 from dsrl.system.signals import StopRequest
@@ -65,8 +65,8 @@ def train(
     classes = splits.train.manifest.classes
     trained = run.checksums.initial is not None
     state = build_state(recipe, classes, len(loader), position, start, trained, device)
-    if recipe.loss.class_weights == "inverse_log_frequency":
-        weights = inverse_log_frequency(splits.train.manifest.class_pixels)
+    if recipe.loss.class_weights != "none":
+        weights = class_weights(recipe.loss.class_weights, splits.train.manifest.class_pixels)
         state.class_weights = weights.to(device)
     model = _parallelise(state.network, run, device)
     if plan.checkpoint is not None:
@@ -193,7 +193,7 @@ def _validate(
         )
     row = _summary(scores)
     if state.network.stage > 1:
-        row |= psnr(state.network, splits.val, transform, device)
+        row |= mean_psnr(state.network, splits.val, transform, device)
     return {f"val_{name}": value for name, value in row.items()}
 
 

@@ -10,6 +10,8 @@ from tempfile import TemporaryDirectory
 
 ROOT = Path(__file__).parents[2]
 CONFIG = ROOT / "tests/integration/config.yaml"
+# The rules of the figures of a run.
+FIGURES = ("examples", "worst", "confusion", "super_resolution", "affinity", "curves")
 STAGE_1 = "results/tiny/stage1/final.weights"
 
 # Half of a dry run would be imports: each is a process that is forked from one that has them.

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from pipeline import CONFIG, ROOT, command, dry_run, jobs, snakemake
+from pipeline import CONFIG, FIGURES, ROOT, command, dry_run, jobs, snakemake
 
 from dsrl.config.settings import read_runs
 
@@ -46,8 +46,8 @@ def test_experiments_share_what_they_can(tmp_path: Path) -> None:
     assert found == {
         "settings": 14, "demo_data": 1, "unpack": 1, "preprocess": 2, "preprocess_train": 2,
         "train": 12, "prune": 4, "benchmark": 12, "table": 2, "results": 1, "sweep": 1,
-        "classes": 2, "examples": 4, "curves": 4, "all": 1,
-    }  # fmt: skip
+        "classes": 2, "all": 1,
+    } | dict.fromkeys(FIGURES, 4)  # fmt: skip
 
 
 def test_equal_trainings_are_done_once(tmp_path: Path) -> None:
@@ -58,7 +58,8 @@ def test_equal_trainings_are_done_once(tmp_path: Path) -> None:
     assert found["train"] == 3 + 1 + 0 + 2
     assert found["same_training"] == 0 + 2 + 1 + 1
     assert found["benchmark"] == 3 + 3 + 1 + 3
-    assert found["prune"] == found["curves"] == found["examples"] == 4
+    assert found["prune"] == found["curves"] == found["confusion"] == 4
+    assert found["super_resolution"] == found["affinity"] == 3, "a base network has no branch"
 
 
 @pytest.mark.slow
@@ -99,9 +100,9 @@ def test_another_seed_trains_that_one_only(experiments: Path, tmp_path: Path) ->
     config = write_config(tmp_path / "config.yaml", seeds=[0, 1, 2])
     found = names(dry_run(experiments, config=config))
     assert found == {
-        "settings": 6, "train": 6, "prune": 2, "benchmark": 6, "examples": 2, "curves": 2,
+        "settings": 6, "train": 6, "prune": 2, "benchmark": 6,
         "table": 2, "results": 1, "sweep": 1, "classes": 2, "all": 1,
-    }  # fmt: skip
+    } | dict.fromkeys(FIGURES, 2)  # fmt: skip
 
 
 @pytest.mark.slow
@@ -109,16 +110,16 @@ def test_report_holds_table_and_pictures_in_categories(experiments: Path, tmp_pa
     report = tmp_path / "report.html"
     snakemake(experiments, "--report", str(report), config=experiments / "config.yaml")
     text = report.read_text()
-    for category in ("Results", "Classes", "Predictions", "Training"):
+    for category in ("Results", "Classes", "Predictions", "Branches", "Training"):
         assert f'"{category}"' in text
     for name in ("benchmark.txt", "sweep.png", "classes.png", "examples.png", "curves.png"):
         assert name in text
 
 
-FROM_TRAINING = {"train", "prune", "benchmark", "examples", "curves"}
+FROM_TRAINING = {"train", "prune", "benchmark", *FIGURES}
 FROM_TRAINING |= {"table", "results", "sweep", "classes"}
 TRACKED = {  # a module, and the rules whose room is at or above its own, or that follow from them
-    "dsrl/figures/charts.py": {"sweep", "classes", "curves", "examples", "results"},
+    "dsrl/figures/charts.py": {"sweep", "classes", "results", *FIGURES},
     "dsrl/losses/objective.py": FROM_TRAINING,
     "dsrl/data/preprocess.py": FROM_TRAINING | {"unpack", "preprocess", "preprocess_train"},
 }

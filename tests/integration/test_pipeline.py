@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from PIL import Image
-from pipeline import dry_run, jobs
+from pipeline import FIGURES, dry_run, jobs
 
 
 def test_table_has_a_row_for_each_stage(finished: Path) -> None:
@@ -29,7 +29,8 @@ def test_table_agrees_with_history(finished: Path) -> None:
 
 
 def test_pictures_are_made(finished: Path) -> None:
-    for name in ("examples", "curves"):
+    for rule in FIGURES:
+        name = rule.replace("_", "-")
         with Image.open(finished / f"results/tiny/{name}.png") as picture:
             assert picture.width > 300
             assert len(picture.convert("RGB").getcolors(2**24)) > 50
@@ -48,7 +49,7 @@ def test_misspelt_encoder_is_named_with_its_neighbour(tmp_path: Path) -> None:
 def test_everything_is_made_from_nothing(tmp_path: Path) -> None:
     """Each archive, split, stage, score and picture once."""
     once = ["demo_data", "unpack", "preprocess", "preprocess_train", "prune", "table", "results"]
-    once += ["classes", "examples", "curves", "all"]
+    once += ["classes", *FIGURES, "all"]
     stages = [f"{rule} {stage}" for rule in ("train", "benchmark") for stage in (1, 2, 3)]
     # Those of the drawing, of the data set, and of each stage.
     expected = dict.fromkeys([*once, *stages], 1) | {"settings": 5}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from pipeline import ROOT, command, dry_run, jobs, snakemake, weights_path
+from pipeline import FIGURES, ROOT, command, dry_run, jobs, snakemake, weights_path
 from training import assert_same_training
 
 from dsrl.checkpoints.format import write
@@ -21,12 +21,14 @@ REPORTED = {"table": 1, "results": 1, "classes": 1, "all": 1}
 def retrained(first: int, *before: str) -> dict[str, int]:
     """The jobs that follow when the stages from `first` on are trained again."""
     stages = [job for k in range(first, 4) for job in (f"train {k}", f"benchmark {k}")]
-    names = [*before, "settings", *stages, "prune", "examples", "curves", *REPORTED]
+    names = [*before, "settings", *stages, "prune", *FIGURES, *REPORTED]
     return dict.fromkeys(names, 1)
 
 
 # Another split, and anew the one that is scored already.
 BENCHMARKED_TWICE = {f"benchmark {stage}": 2 for stage in (1, 2, 3)} | {"preprocess": 1}
+BENCHMARKED_TWICE |= {"worst": 1, "confusion": 1}  # of the first split
+IMAGES_SHOWN = dict.fromkeys(("examples", "worst", "super_resolution", "affinity"), 1)
 
 
 # Which setting concerns the training of which stage: tests/unit/config/test_settings.py.
@@ -36,7 +38,7 @@ BENCHMARKED_TWICE = {f"benchmark {stage}": 2 for stage in (1, 2, 3)} | {"preproc
         (["demo_seed=1"], retrained(1, "demo_data", "unpack", "preprocess", "preprocess_train")),
         (["w2=0.5", "stages={3: {epochs: 2}}"], retrained(3)),
         (["splits=[val, test]", "latency_runs=2"], REPORTED | BENCHMARKED_TWICE),
-        (["examples=1"], {"examples": 1, "results": 1, "all": 1}),
+        (["examples=1"], IMAGES_SHOWN | {"results": 1, "all": 1}),
         (["device=cpu", "gpus_per_job=1", "checkpoint_history=3", "description=any"], {}),
     ],
     ids=["data", "stage 3", "benchmark", "report", "resources and texts"],

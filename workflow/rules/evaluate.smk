@@ -11,6 +11,8 @@ rule benchmark:
     output:
         text="results/{run}/stage{stage}/benchmark-{split}.txt",
         csv="results/{run}/stage{stage}/benchmark-{split}.csv",
+        confusion="results/{run}/stage{stage}/benchmark-{split}.confusion.csv",
+        images="results/{run}/stage{stage}/benchmark-{split}.images.csv",
     log:
         "logs/{run}/benchmark_stage{stage}_{split}.log",
     benchmark:

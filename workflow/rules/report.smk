@@ -1,4 +1,4 @@
-"""Scores, weights and histories -> the results table, figures, and the report."""
+"""Scores -> the results table, and the report."""
 
 
 report: "../report/workflow.rst"
@@ -27,7 +27,7 @@ use rule table as results with:
         scores=scores,
         tables=expand("results/{experiment}/benchmark.txt", experiment=EXPERIMENTS),
         classes=expand("results/{experiment}/classes.png", experiment=EXPERIMENTS),
-        figures=expand("results/{run}/{figure}.png", run=RUNS, figure=["examples", "curves"]),
+        figures=[f"results/{run}/{figure}.png" for run in RUNS for figure in figures(run)],
     output:
         text=report("results/benchmark.txt", caption="../report/table.rst", category="Results"),
         csv=report("results/benchmark.csv", caption="../report/table.rst", category="Results"),
@@ -51,78 +51,3 @@ rule sweep:
         code=code_of("figures"),
     shell:
         "dsrl plot-sweep {input:q} --output {output:q} 2> {log:q}"
-
-
-rule classes:
-    input:
-        "results/{experiment}/benchmark.csv",
-    output:
-        report(
-            "results/{experiment}/classes.png",
-            caption="../report/classes.rst",
-            category="Classes",
-            labels={"experiment": "{experiment}"},
-        ),
-    log:
-        "logs/{experiment}/classes.log",
-    benchmark:
-        "logs/benchmarks/{experiment}/classes.tsv"
-    localrule: True
-    params:
-        code=code_of("figures"),
-    shell:
-        "dsrl plot-classes {input:q} --output {output:q} 2> {log:q}"
-
-
-rule examples:
-    input:
-        weights=of_stages("final.weights"),
-        data=prepared(SPLITS[0]),
-        arrays=arrays(SPLITS[0]),
-    output:
-        report(
-            "results/{run}/examples.png",
-            caption="../report/examples.rst",
-            category="Predictions",
-            labels={"run": "{run}"},
-        ),
-    log:
-        "logs/{run}/examples.log",
-    benchmark:
-        "logs/benchmarks/{run}/examples.tsv"
-    threads: gpu_threads()
-    resources:
-        **gpu_resources(),
-        mem_mb=evaluation_memory,
-        runtime=60,
-        options=f"--device {SETTINGS.resources.device}",
-    params:
-        data=subpath(input.data, ancestor=2),
-        split=SPLITS[0],
-        examples=SETTINGS.report.examples,
-        code=code_of("figures"),
-    shell:
-        "{resources.launch} plot-examples {input.weights:q} --data {params.data:q}"
-        " --dataset-split {params.split} --count {params.examples} --output {output:q}"
-        " {resources.options} 2> {log:q}"
-
-
-rule curves:
-    input:
-        of_stages("history.csv"),
-    output:
-        report(
-            "results/{run}/curves.png",
-            caption="../report/curves.rst",
-            category="Training",
-            labels={"run": "{run}"},
-        ),
-    log:
-        "logs/{run}/curves.log",
-    benchmark:
-        "logs/benchmarks/{run}/curves.tsv"
-    localrule: True
-    params:
-        code=code_of("figures"),
-    shell:
-        "dsrl plot-curves {input:q} --output {output:q} 2> {log:q}"

@@ -26,6 +26,7 @@ if ENCODERS:
 # Snakemake deletes outputs before it runs their rule again; `dsrl train` brings them back to set
 # them aside.
 onstart:
+    logger.info("logs of the jobs: logs/; a training: tail -f logs/<run>/train_stage<k>.log")
     for run, stage in [(run, stage) for run in RUNS for stage in stages(run)]:
         for file in ("final.weights", "history.csv"):
             keep(Path("results", run, f"stage{stage}", file))

@@ -60,14 +60,25 @@ def same_training(file):
     )
 
 
-def of_stages(file):
-    """A file of each stage of a run."""
+def of_stages(file, first=1):
+    """A file of each stage of a run from the first on."""
     return lambda wildcards: expand(
         "results/{run}/stage{stage}/{file}",
         run=wildcards.run,
-        stage=stages(wildcards.run),
+        stage=[stage for stage in stages(wildcards.run) if stage >= first],
         file=file,
     )
+
+
+def of_last_stage(file):
+    """A file of the last stage of a run."""
+    return lambda wildcards: f"results/{wildcards.run}/stage{stages(wildcards.run)[-1]}/{file}"
+
+
+def figures(run):
+    """The figures of a run: those of the branches are of a run that has them."""
+    of_branches = ["super-resolution", "affinity"] if stages(run)[-1] > 1 else []
+    return ["examples", "worst", "confusion", "curves", *of_branches]
 
 
 def note_retraining(run):

@@ -69,6 +69,8 @@ def test_what_reads_no_weights_imports_no_torch(trained: dict[int, Path], tmp_pa
     ]
     tables = ["table one.csv --output table.txt"]
     tables += [f"plot-{what} table.csv --output {what}.png" for what in ("classes", "sweep")]
+    (tmp_path / "confusion.csv").write_text("truth,a,b\na,1,2\nb,3,4\n")
+    tables += ["plot-confusion confusion.csv --output confusion.png"]
     tables += ["plot-curves history.csv --output curves.png"]
     heavy = ("torch", "torchvision", "timm")
     found = imported([*helps, *data], tmp_path, *heavy, "pandas", "matplotlib")

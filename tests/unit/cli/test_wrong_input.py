@@ -49,6 +49,9 @@ CALLS = {
     "plot-curves": "--output new.png history.csv",
     "plot-classes": "--output new.png table.csv",
     "plot-sweep": "--output new.png table.csv",
+    "plot-confusion": "--output new.png confusion.csv",
+    "plot-super-resolution": "--output new.png --data data --device cpu a.weights",
+    "plot-affinity": "--output new.png --data data --device cpu a.weights",
     "test": "--image-file image.png --weights a.weights --device cpu",
     "predict": "--weights a.weights --output new --device cpu image.png",
     "export": "--weights a.weights --output new.pt2",
@@ -110,9 +113,7 @@ COMMON = {
     "--rotation": usage("-1", "181", "nan", "x"),
     **dict.fromkeys(["--flip", "--brightness", "--contrast", "--saturation"], PROBABILITY),
     **dict.fromkeys(["--size", "--image-size", "--input-size"], SIZE),
-    **dict.fromkeys(
-        ["--stage", "--device", "--format", "--init", "--fa-detach", "--class-weights"], CHOICE
-    ),
+    **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach"], CHOICE),
     **dict.fromkeys(["--network", "--output-stride", "--upsampler"], CHOICE),
     **dict.fromkeys(["--sync-batch-norm", "--precision"], CHOICE),
     **dict.fromkeys(["--description", "--experiment-id", "--experiment", "--code"], TEXT),
@@ -134,6 +135,9 @@ COMMON = {
     "--momentum": usage("1", "-0.1", "nan", "x"),
     "--fa-stride": usage("7", "x"),
     "--fa-rows": COUNT,
+    "--class-weights": [*usage("none-of-them", "[1,0]", "[1,x]", "[", None), *failure("[1,2]")],
+    "--worst": failure("table.csv", "absent", "data", "empty", "bytes"),
+    "--pixel": [*usage("1", "a b", "1.5 2"), *failure("99 0", "0 -1")],
     "--separable": FLAG,
     "--encoder": usage("ResNet50", "resnet50.a1", "vit_base_patch16_224"),
     "--decoder-channels": usage("6", "0", "x"),
@@ -160,6 +164,9 @@ SPECIAL = {
     ("plot-curves", "--output"): PICTURE_TO_WRITE,
     ("plot-classes", "--output"): PICTURE_TO_WRITE,
     ("plot-sweep", "--output"): PICTURE_TO_WRITE,
+    ("plot-confusion", "--output"): PICTURE_TO_WRITE,
+    ("plot-super-resolution", "--output"): PICTURE_TO_WRITE,
+    ("plot-affinity", "--output"): PICTURE_TO_WRITE,
     ("test", "--output"): [*usage("a.jpg", None), *failure("text/below.png", "data.png")],
     ("import-weights", "--source"): failure("a.weights", "zoo.cpkt", "absent", "data", "text"),
     ("import-weights", "--output"): [*usage("a.pth", None), *failure("text/a.weights")],
@@ -179,6 +186,9 @@ SPECIAL = {
     ("plot-curves", "histories"): failure("table.csv", *(str(name) for name, _ in TABLE[1:])),
     ("plot-classes", "benchmark"): TABLE,
     ("plot-sweep", "benchmark"): TABLE,
+    ("plot-confusion", "confusions"): TABLE,
+    ("plot-super-resolution", "weights"): [*failure("four.weights"), *WEIGHTS],
+    ("plot-affinity", "weights"): [*failure("four.weights"), *WEIGHTS],
     ("benchmark", "--seed"): usage("1.5", "one"),
     ("predict", "images"): failure("text", "absent", "empty", "checkpoints"),
 }
@@ -252,6 +262,7 @@ def home(prepared, trained, make_weights, tiny_settings, tmp_path_factory) -> Pa
     shutil.copy(trained[1] / "history.csv", folder)
     row = {**dict.fromkeys(COLUMNS, 1), "type": "SSSR", "sizes": "8x8 -> 16x16", "iou_road": 0.5}
     pd.DataFrame([row]).to_csv(folder / "table.csv", index=False)
+    (folder / "confusion.csv").write_text("truth,a,b\na,1,2\nb,3,4\n")
     Image.new("RGB", (8, 8)).save(folder / "image.png")
     return folder
 

@@ -60,18 +60,23 @@ def test_scores_do_not_depend_on_the_batch_size(prepared, score):
     for batch_size in (1, 2, 4):
         found = dataclasses.asdict(score(split, batch_size=batch_size, native=True))
         for name, value in expected.items():
-            assert found[name] == pytest.approx(value, rel=1e-6, nan_ok=True), name
+            np.testing.assert_allclose(found[name], value, rtol=1e-6, err_msg=name)
 
 
 def test_scores_are_those_of_each_image_alone(prepared, weights, network, score):
     split = PreparedSplit(prepared, "val")
     confusion, cross_entropy = ConfusionMatrix(len(split.manifest.classes)), 0.0
+    accuracies, ious = [], []
     for image, label in zip(split.images, split.labels, strict=True):
         target = torch.from_numpy(label.copy()).long()[None]
         with torch.no_grad():
             inputs = weights.info.transform(torch.from_numpy(image.copy()).permute(2, 0, 1)[None])
             logits = network(inputs).logits.float()
         confusion.update(logits.argmax(1), target)
+        alone = ConfusionMatrix(len(split.manifest.classes))
+        alone.update(logits.argmax(1), target)
+        accuracies.append(alone.pixel_accuracy)
+        ious.append(alone.per_class_iou.tolist())
         losses = -logits.log_softmax(1).gather(1, target.clamp(max=logits.shape[1] - 1)[:, None])
         cross_entropy += float(losses[:, 0][target != 255].sum())
     scores = score(split)
@@ -79,6 +84,9 @@ def test_scores_are_those_of_each_image_alone(prepared, weights, network, score)
     assert scores.mean_iou_per_image == pytest.approx(confusion.mean_iou_per_image)
     assert scores.pixel_accuracy == pytest.approx(confusion.pixel_accuracy)
     assert scores.class_pixels == confusion.matrix.sum(1).tolist()
+    assert scores.confusion == confusion.matrix.tolist()
+    assert scores.image_accuracy == pytest.approx(accuracies)
+    np.testing.assert_allclose(scores.image_iou, ious)
     labelled = int((split.labels != 255).sum())
     assert scores.cross_entropy == pytest.approx(cross_entropy / labelled, rel=1e-5)
 
@@ -160,6 +168,24 @@ def test_a_benchmark_has_scores_and_cost_of_the_inference_network(prepared, weig
     assert row["parameters"] == parameters(network)
     assert row["gflops"] == pytest.approx(flops(network, (32, 64)) / 1e9)
     assert "| SSSR " in output.read_text()
+
+
+def test_a_benchmark_has_the_confusion_of_classes_and_the_scores_of_images(
+    prepared, weights, tmp_path
+):
+    output = call_benchmark(weights, prepared, tmp_path)
+    split = PreparedSplit(prepared, "val")
+    scores = evaluate(build_network(weights, "test"), split, weights.info.transform, CPU)
+    confusion = pd.read_csv(output.with_suffix(".confusion.csv"), index_col="truth")
+    names = [c.name for c in split.manifest.classes]
+    assert confusion.index.tolist() == confusion.columns.tolist() == names
+    assert confusion.to_numpy().tolist() == scores.confusion
+    assert np.trace(confusion) / confusion.to_numpy().sum() == pytest.approx(scores.pixel_accuracy)
+    images = pd.read_csv(output.with_suffix(".images.csv"), dtype={"image": str})
+    assert images.image.tolist() == [sample.name for sample in split.manifest.samples]
+    assert images.mean_iou.mean() == pytest.approx(scores.mean_iou_per_image)
+    assert images.pixel_accuracy.tolist() == pytest.approx(scores.image_accuracy)
+    np.testing.assert_allclose(images[[f"iou_{name}" for name in names]], scores.image_iou)
 
 
 def test_a_benchmark_of_a_split_without_labels_is_refused(prepared, weights, tmp_path):

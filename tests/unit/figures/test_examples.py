@@ -1,9 +1,11 @@
 """Example images show the input, each prediction and the truth of images over the whole split."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from matplotlib.figure import Figure
@@ -116,3 +118,44 @@ def test_weights_of_other_classes_stand_beside_those_of_the_same_stage(
     shown = axes[0, 2].images[0].get_array()
     assert {0, 1} <= {*predictions.flat}, "or else it shows nothing"
     assert np.mean(shown != colors[predictions]) < 0.001
+
+
+def test_the_worst_images_come_first_with_their_errors(prepared, trained, saved, tmp_path):
+    shutil.copytree(prepared / "val", tmp_path / "val")
+    labels = np.load(tmp_path / "val/labels.npy")
+    labels[:, :5] = 255
+    np.save(tmp_path / "val/labels.npy", labels)
+    split = PreparedSplit(tmp_path, "val")
+    names = [sample.name for sample in split.manifest.samples]
+    scores = tmp_path / "x.images.csv"
+    ious = [0.5, float("nan"), 0.2, 0.9, 0.4]
+    pd.DataFrame({"image": names, "mean_iou": ious}).to_csv(scores, index=False)
+    examples.plot_examples(
+        [trained[1] / "final.weights"], tmp_path, split="val", count=2,
+        output=tmp_path / "a.png", device="cpu", worst=scores,
+    )  # fmt: skip
+    axes = np.array(saved[0].axes).reshape(2, 4)
+    titles = ["input, 32x64", "SSSR, 64x128", "errors, in black, 64x128", "truth, 64x128"]
+    assert [ax.get_title() for ax in axes[0]] == titles
+    written = [ax.texts[0].get_text() for ax in axes[:, 0]]
+    assert written == [f"{names[2]}\nmean IoU 20.0 %", f"{names[4]}\nmean IoU 40.0 %"]
+    seen: set[int] = set()
+    for row, index in zip(axes, (2, 4), strict=True):
+        _, prediction, errors, truth = (ax.images[0].get_array() for ax in row)
+        ignored = split.labels[index] == 255
+        assert np.array_equal(truth, colour(split.labels[index], split.manifest.classes))
+        wrong = (prediction != truth).any(-1) & ~ignored
+        expected = np.where(ignored, 170, np.where(wrong, 0, 255))
+        assert np.array_equal(errors, expected[..., None].repeat(3, -1))
+        seen |= {*np.unique(expected)}
+    assert seen == {0, 170, 255}, "or else it shows nothing"
+
+
+def test_scores_of_another_split_are_refused(prepared, weights, tmp_path):
+    scores = tmp_path / "x.images.csv"
+    pd.DataFrame({"image": ["a", "b"], "mean_iou": [0.1, 0.2]}).to_csv(scores, index=False)
+    with pytest.raises(ValueError, match=r"x\.images\.csv: not the images of .*val; score that"):
+        examples.plot_examples(
+            weights[:1], prepared, split="val", count=2, output=tmp_path / "a.png", device="cpu",
+            worst=scores,
+        )  # fmt: skip

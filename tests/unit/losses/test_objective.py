@@ -12,7 +12,12 @@ from torch import Tensor
 
 from dsrl.config.sections import Loss
 from dsrl.losses import feature_affinity_loss, objective
-from dsrl.losses.objective import inverse_log_frequency, mean_cross_entropy, pool_to_stride
+from dsrl.losses.objective import (
+    class_weights,
+    inverse_log_frequency,
+    mean_cross_entropy,
+    pool_to_stride,
+)
 from dsrl.models.dsrl import DSRLOutput
 
 CLASSES, HEIGHT, WIDTH = 5, 32, 48
@@ -234,6 +239,14 @@ def test_inverse_log_frequency_is_that_of_espnet():
     expected = [1 / math.log(1.1 + share) for share in shares]
     found = inverse_log_frequency([round(1000 * share) for share in shares])
     assert found.tolist() == pytest.approx(expected)
+
+
+def test_class_weights_are_given_or_of_the_frequency():
+    assert class_weights([1.0, 2.5], [7, 8]).tolist() == [1, 2.5]
+    found = class_weights("inverse_log_frequency", [7, 8])
+    assert torch.equal(found, inverse_log_frequency([7, 8]))
+    with pytest.raises(ValueError, match="has 2 weights; the data have 3 classes"):
+        class_weights([1.0, 2.5], [7, 8, 9])
 
 
 def test_pool_to_stride_averages_blocks():

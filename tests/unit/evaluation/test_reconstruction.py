@@ -7,7 +7,7 @@ import torch.nn.functional as F
 
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.transforms import InputTransform
-from dsrl.evaluation.psnr import psnr
+from dsrl.evaluation.reconstruction import mean_psnr
 
 CPU = torch.device("cpu")
 
@@ -47,13 +47,13 @@ def by_numpy(split, transform, offset) -> float:
 @pytest.mark.parametrize("offset", [0.0, 0.3])
 def test_it_is_that_of_each_image_alone(val, offset):
     split, transform = val
-    found = psnr(Interpolation("bilinear", offset), split, transform, CPU)
+    found = mean_psnr(Interpolation("bilinear", offset), split, transform, CPU)
     assert found["psnr"] == pytest.approx(by_numpy(split, transform, offset), abs=1e-3)
     assert found["psnr_bilinear"] == pytest.approx(by_numpy(split, transform, 0), abs=1e-3)
 
 
 def test_a_branch_that_interpolates_is_as_good_as_that(val):
     for mode in ("bilinear", "bicubic"):
-        found = psnr(Interpolation(mode), *val, CPU)
+        found = mean_psnr(Interpolation(mode), *val, CPU)
         assert found["psnr"] == pytest.approx(found[f"psnr_{mode}"], abs=1e-6)
     assert found["psnr_bicubic"] != pytest.approx(found["psnr_bilinear"], abs=0.01)
