@@ -69,9 +69,11 @@ def plot_affinity(
             pooled = pool_to_stride(features, (2 * height, 2 * width), stride)
             maps = similarity(pooled, (row / height, column / width))
             columns.append((f"{branch} in {STAGE_NAMES[info.stage]}", maps.cpu().numpy()))
-    figure = image_grid(columns)
+    figure = image_grid(columns, below=0.7)
     for ax in figure.axes[:: len(columns)]:
         ax.plot(column, row, "P", color="white", markeredgecolor="black", markersize=10)
+    figure.draw_without_rendering()  # lays out the images, of which the bar is none
+    figure.set_layout_engine("none")
     bar = figure.add_axes((0.3, 0.3 / figure.get_figheight(), 0.4, 0.1 / figure.get_figheight()))
     figure.colorbar(ScalarMappable(cmap="viridis"), cax=bar, orientation="horizontal")
     bar.tick_params(labelsize=7)

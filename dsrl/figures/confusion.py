@@ -27,7 +27,7 @@ def plot_confusion(confusions: Sequence[Path], output: Path) -> None:
     """
     matrices = [read_confusion(path) for path in confusions]
     rows, columns = (max(matrix.shape[axis] for matrix in matrices) for axis in (0, 1))
-    size = (len(matrices) * (INCHES * columns + 1.8), INCHES * rows + 1.8)
+    size = (len(matrices) * (INCHES * columns + 1.8), INCHES * rows + 2.4)
     figure = Figure(figsize=size, layout="tight")
     axes = figure.subplots(1, len(matrices), squeeze=False)[0]
     for path, matrix, ax in zip(confusions, matrices, axes, strict=True):

@@ -89,7 +89,7 @@ def _worst(path: Path, split: PreparedSplit, count: int) -> tuple[list[int], lis
     if scores.empty:
         raise ValueError(f"{path}: no image has a score")
     lowest = scores.index.tolist()
-    names = [f"{samples[index]}\nmean IoU {100 * scores[index]:.1f} %" for index in lowest]
+    names = [f"{samples[index]}: mean IoU {100 * scores[index]:.1f} %" for index in lowest]
     return lowest, names
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -13,7 +12,8 @@ from dsrl.data.manifest import ClassInfo
 from dsrl.data.transforms import InputTransform
 
 INCHES = 3.2  # width of one image in the figure
-LEGEND = 0.9  # height of what is below the images
+LINE = 0.22  # height of a line of text
+LEGEND = 0.6  # height of the legend
 
 
 def spread(split: PreparedSplit, count: int) -> list[int]:
@@ -40,16 +40,21 @@ def image_grid(
     columns: Sequence[tuple[str, np.ndarray]],
     row_names: Sequence[str] = (),
     classes: Sequence[ClassInfo] = (),
+    below: float = 0,
 ) -> Figure:
-    """Images in columns with titles, names of the rows at their left, and a legend of the classes
-    below.
+    """Images in columns with titles, the names of the rows below their first images, and a legend
+    of the classes below all.
 
     Args:
         columns: titles, and uint8 (B, H, W, 3), or float (B, H, W) in 0..1 for maps; H and W may
             differ between columns.
+        below: inches to leave empty below the images, if there is no legend.
     """
     rows, height, width = columns[-1][1].shape[:3]
-    size = (INCHES * len(columns), INCHES * height / width * rows + LEGEND)
+    lines = max(title.count("\n") for title, _ in columns) + 1
+    below = LEGEND if classes else below
+    row_height = INCHES * height / width + 1.5 * LINE * bool(row_names)
+    size = (INCHES * len(columns), row_height * rows + LINE * lines + below)
     figure = Figure(figsize=size)
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for (title, images), column in zip(columns, axes.T, strict=True):
@@ -58,23 +63,11 @@ def image_grid(
             ax.imshow(image, interpolation="nearest", cmap="viridis", vmin=0, vmax=1)
             ax.set_axis_off()
     for name, ax in zip(row_names, axes[:, 0], strict=False):
-        _name_row(ax, name)
+        ax.text(0, -0.02, name, transform=ax.transAxes, va="top", fontsize=7)
     handles = [
         Rectangle((0, 0), 1, 1, color=np.array(c.color) / 255, label=c.name) for c in classes
     ]
     if handles:
         figure.legend(handles=handles, loc="lower center", ncols=10, fontsize=8, frameon=False)
-    figure.set_layout_engine("tight", rect=(0, 0.6 / size[1], 1, 1), pad=0.3)
+    figure.set_layout_engine("tight", rect=(0, below / size[1], 1, 1), pad=0.3)
     return figure
-
-
-def _name_row(ax: Axes, name: str) -> None:
-    """Write a name at the left of an image, from below to above."""
-    ax.text(
-        *(-0.02, 0.5, name),
-        transform=ax.transAxes,
-        rotation="vertical",
-        ha="right",
-        va="center",
-        fontsize=7,
-    )

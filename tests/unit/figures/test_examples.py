@@ -138,7 +138,7 @@ def test_the_worst_images_come_first_with_their_errors(prepared, trained, saved,
     titles = ["input, 32x64", "SSSR, 64x128", "errors, in black, 64x128", "truth, 64x128"]
     assert [ax.get_title() for ax in axes[0]] == titles
     written = [ax.texts[0].get_text() for ax in axes[:, 0]]
-    assert written == [f"{names[2]}\nmean IoU 20.0 %", f"{names[4]}\nmean IoU 40.0 %"]
+    assert written == [f"{names[2]}: mean IoU 20.0 %", f"{names[4]}: mean IoU 40.0 %"]
     seen: set[int] = set()
     for row, index in zip(axes, (2, 4), strict=True):
         _, prediction, errors, truth = (ax.images[0].get_array() for ax in row)
