@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dsrl.checkpoints.checkpoint import RunInfo, checkpoint_in
 from dsrl.checkpoints.format import check, load_any, save
-from dsrl.config.sections import Model, Size
+from dsrl.config.sections import Fit, Model, Size
 from dsrl.config.strict import Strict, parse
 from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.data.transforms import InputTransform
@@ -31,6 +31,7 @@ class WeightsInfo(Strict):
     mean: Triple
     std: Triple
     input_size: Size
+    fit: Fit = "stretch"
     epoch: int
     epochs_before: int = Field(0, description="of the stages that the training went on from")
     scores: dict[str, Annotated[float, AllowInfNan(True)]]
@@ -50,6 +51,7 @@ class WeightsInfo(Strict):
             mean=run.data.mean,
             std=run.data.std,
             input_size=run.recipe.input_size,
+            fit=run.recipe.fit,
             epoch=epoch,
             epochs_before=run.epochs_before,
             scores=dict(scores),
@@ -68,7 +70,8 @@ class WeightsInfo(Strict):
     @property
     def transform(self) -> InputTransform:
         """How an image becomes the network's input."""
-        return InputTransform(self.input_size, torch.tensor(self.mean), torch.tensor(self.std))
+        mean, std = torch.tensor(self.mean), torch.tensor(self.std)
+        return InputTransform(self.input_size, mean, std, self.fit)
 
     @property
     def parts(self) -> tuple[str, ...]:

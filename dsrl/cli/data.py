@@ -3,7 +3,7 @@
 import sys
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from dsrl.cli.options import (
     Arguments,
@@ -15,7 +15,7 @@ from dsrl.cli.options import (
     settings_from,
     whole_number,
 )
-from dsrl.config.sections import Demo
+from dsrl.config.sections import Demo, Fit
 
 
 def add_commands(commands: Any) -> None:
@@ -114,6 +114,13 @@ def add_preprocess(commands: Any) -> None:
         metavar=("H", "W"),
         help="height and width of the stored images, in pixels",
     )
+    parser.add_argument(
+        "--fit",
+        choices=get_args(Fit),
+        default="stretch",
+        help="whether images of another aspect ratio are stretched, or padded (default: "
+        "%(default)s)",
+    )
     parser.add_output(
         "--output", folder=True, required=True, help="folder of the prepared data set"
     )
@@ -133,6 +140,7 @@ def preprocess(arguments: Arguments) -> None:
         tuple(arguments.size),
         arguments.output / split,
         arguments.jobs,
+        arguments.fit,
     )
     print(preprocess.class_shares(manifest), file=sys.stderr)
     order = list(description.splits)

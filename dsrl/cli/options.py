@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn
 
+from dsrl.config.sections import prepared_suffix
 from dsrl.config.settings import Settings, read_settings
 from dsrl.config.strict import Strict, parse
 
@@ -223,8 +224,8 @@ def data_of_settings(arguments: Arguments, settings: Settings) -> Path:
 
     if arguments.data is not None:
         return Path(arguments.data)
-    height, width = settings.data.stored_size
-    folder = PREPARED / f"{load_description(settings.data.dataset).name}-{height}x{width}"
+    name = load_description(settings.data.dataset).name
+    folder = PREPARED / f"{name}{settings.data.folder}"
     return _existing(folder, [folder])
 
 
@@ -242,7 +243,7 @@ def data_of_weights(arguments: Arguments, weights: Path) -> Path:
         return Path(arguments.data)
     info = load_weights(weights).info
     height, width = info.input_size
-    folder = PREPARED / f"{info.dataset}-{2 * height}x{2 * width}"
+    folder = PREPARED / f"{info.dataset}{prepared_suffix((2 * height, 2 * width), info.fit)}"
     return _existing(folder, [folder, *sorted(PREPARED.glob(f"{info.dataset}-*x*"))])
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from dsrl.config.sections import Augmentation, Loss, Model, Size, Training
+from dsrl.config.sections import Augmentation, Fit, Loss, Model, Size, Training
 from dsrl.config.strict import Strict
 
 STAGES = (1, 2, 3)
@@ -42,6 +42,7 @@ class Recipe(Strict):
     stage: Stage
     seed: int
     input_size: Size
+    fit: Fit = "stretch"
     model: Model
     training: Training
     loss: Loss
@@ -65,6 +66,8 @@ class Recipe(Strict):
         if self.model.network == "espnetv2" and not self.model.pretrained:
             unused["model"].add("pretrained")  # as in earlier versions
         values = dump(self)
+        if self.fit == "stretch":  # as in earlier versions
+            del values["fit"]
         for section, keys in unused.items():
             later = LATER_SETTINGS[section]
             values[section] = {

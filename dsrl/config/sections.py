@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from dsrl.config.strict import Strict, parse_yaml
 
 Size = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]  # height, width
+Fit = Literal["stretch", "pad"]  # how an image of another aspect ratio becomes the input
 Probability = Annotated[float, Field(ge=0, le=1)]
 # On a command line every value is text, which pydantic converts to numbers but not to literals.
 OutputStride = Annotated[
@@ -16,6 +17,11 @@ OutputStride = Annotated[
 
 # The keys of `Model` that say how the encoder starts. They are no part of the architecture.
 ENCODER_START = ("encoder_weights", "pretrained", "pretrained_decoder", "allow_partial_encoder")
+
+
+def prepared_suffix(size: tuple[int, int], fit: Fit) -> str:
+    """How the folder of arrays of a size ends, after the name of the data set: `-192x256`."""
+    return f"-{size[0]}x{size[1]}" + ("-pad" if fit == "pad" else "")
 
 
 class Data(Strict):
@@ -28,6 +34,11 @@ class Data(Strict):
     )
     input_size: Size = Field(
         (256, 512), description="height and width of the network's input; its output is twice that"
+    )
+    fit: Fit = Field(
+        "stretch",
+        description="how images become the input: `stretch` changes their aspect ratio; `pad` "
+        "keeps it, and adds borders that count in no loss and no score",
     )
     prepared_size: Size | None = Field(
         None,
@@ -44,6 +55,11 @@ class Data(Strict):
     def stored_size(self) -> tuple[int, int]:
         """Height and width of the prepared arrays."""
         return self.prepared_size or self.output_size
+
+    @property
+    def folder(self) -> str:
+        """How the folder of the prepared arrays ends, after the name of the data set."""
+        return prepared_suffix(self.stored_size, self.fit)
 
     @model_validator(mode="after")
     def _prepared_holds_output(self) -> Self:

@@ -121,6 +121,7 @@ class Settings(Strict):
             stage=stage,
             seed=self.seed,
             input_size=self.data.input_size,
+            fit=self.data.fit,
             model=model,
             training=training,
             loss=self.loss,

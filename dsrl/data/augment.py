@@ -18,6 +18,7 @@ def augment(
     settings: Augmentation,
     fill: list[int],
     rng: np.random.Generator,
+    inside: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """One training sample.
 
@@ -26,6 +27,7 @@ def augment(
         output_size: height and width of the network's output, (2H, 2W).
         settings: the `augmentation` section of a config.
         fill: RGB of the area that a zoom-out or rotation leaves empty; its labels are IGNORE_INDEX.
+        inside: where the image is, apart from padding: bool (Hp, Wp). None: everywhere.
 
     Returns:
         The network's input, uint8 (3, H, W), which is the target at half the size; the target,
@@ -33,8 +35,10 @@ def augment(
         area: bool (2H, 2W).
     """
     zoom = float(np.exp(rng.uniform(*np.log(settings.scale))))
-    image, labels = crop(image, labels, zoom, rng)
-    target, labels, inside = place(image, labels, zoom, output_size, fill, rng)
+    if inside is None:
+        inside = torch.ones(labels.shape, dtype=torch.bool)
+    image, labels, inside = crop([image, labels, inside], zoom, rng)
+    target, labels, inside = place(image, labels, inside, zoom, output_size, fill, rng)
     if rng.random() < settings.flip:
         target, labels, inside = target.flip(-1), labels.flip(-1), inside.flip(-1)
     if settings.rotation > 0:
@@ -46,22 +50,22 @@ def augment(
     return small.contiguous(), target, labels.contiguous(), inside.contiguous()
 
 
-def crop(
-    image: Tensor, labels: Tensor, zoom: float, rng: np.random.Generator
-) -> tuple[Tensor, Tensor]:
-    """A random window of 1/zoom of the height and width; all positions are equally likely."""
+def crop(maps: list[Tensor], zoom: float, rng: np.random.Generator) -> list[Tensor]:
+    """A random window of 1/zoom of the height and width of maps (..., H, W), the same for all; all
+    positions are equally likely."""
     if zoom <= 1:
-        return image, labels
-    height, width = (max(1, round(side / zoom)) for side in labels.shape)
-    top = int(rng.integers(labels.shape[0] - height, endpoint=True))
-    left = int(rng.integers(labels.shape[1] - width, endpoint=True))
-    window = (..., slice(top, top + height), slice(left, left + width))
-    return image[window], labels[window]
+        return maps
+    size = maps[0].shape[-2:]
+    height, width = (max(1, round(side / zoom)) for side in size)
+    top = int(rng.integers(size[0] - height, endpoint=True))
+    left = int(rng.integers(size[1] - width, endpoint=True))
+    return [each[..., top : top + height, left : left + width] for each in maps]
 
 
 def place(
     image: Tensor,
     labels: Tensor,
+    inside: Tensor,
     zoom: float,
     size: tuple[int, int],
     fill: list[int],
@@ -75,9 +79,12 @@ def place(
     share = min(zoom, 1.0)
     height, width = (max(1, round(side * share)) for side in size)
     image = tvf.resize(image, [height, width], antialias=True)
-    labels = resize_labels(labels[None], (height, width))[0]
+    labels, inside = (
+        resize_labels(each[None].byte(), (height, width))[0].to(each.dtype)
+        for each in (labels, inside)
+    )
     if (height, width) == size:
-        return image, labels, torch.ones(size, dtype=torch.bool)
+        return image, labels, inside
     top = int(rng.integers(size[0] - height, endpoint=True))
     left = int(rng.integers(size[1] - width, endpoint=True))
     window = (..., slice(top, top + height), slice(left, left + width))
@@ -85,9 +92,9 @@ def place(
     canvas[window] = image
     canvas_labels = torch.full(size, IGNORE_INDEX, dtype=torch.uint8)
     canvas_labels[window] = labels
-    inside = torch.zeros(size, dtype=torch.bool)
-    inside[window] = True
-    return canvas, canvas_labels, inside
+    canvas_inside = torch.zeros(size, dtype=torch.bool)
+    canvas_inside[window] = inside
+    return canvas, canvas_labels, canvas_inside
 
 
 def rotate(

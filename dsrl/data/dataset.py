@@ -12,7 +12,9 @@ from torch.utils.data import Dataset
 
 from dsrl.config.sections import Augmentation
 from dsrl.data.augment import augment
-from dsrl.data.manifest import read_manifest
+from dsrl.data.fit import Box, stored_box
+from dsrl.data.manifest import IGNORE_INDEX, read_manifest
+from dsrl.data.transforms import InputTransform, resize_labels
 
 
 class PreparedSplit:
@@ -46,6 +48,11 @@ class PreparedSplit:
         (H, W)."""
         image, label = (_copy(array, index) for array in (self.images, self.labels))
         return torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(label)
+
+    def box(self, index: int) -> Box:
+        """Where an image lies in its row of the arrays; around it is padding."""
+        sample = self.manifest.samples[index]
+        return stored_box(sample.native_size, self.manifest.size, self.manifest.fit)
 
     def native_label(self, index: int) -> np.ndarray:
         """uint8 (h, w): the train ids of one image at the size of its label file."""
@@ -117,7 +124,14 @@ class TrainingSet(Dataset[TrainingSample]):
         rng = np.random.default_rng([self.seed, epoch, index])
         image, labels = self.split.sample(index)
         fill = [round(255 * mean) for mean in self.split.manifest.mean]
-        return TrainingSample(*augment(image, labels, self.output_size, self.settings, fill, rng))
+        inside = None
+        if self.split.manifest.fit == "pad":
+            inside = torch.zeros(labels.shape, dtype=torch.bool)
+            inside[self.split.box(index).window] = True
+            image = image.where(inside, torch.tensor(fill, dtype=torch.uint8)[:, None, None])
+        return TrainingSample(
+            *augment(image, labels, self.output_size, self.settings, fill, rng, inside)
+        )
 
 
 class EvaluationSet(Dataset[tuple[Tensor, Tensor]]):
@@ -136,3 +150,48 @@ class EvaluationSet(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
         return self.split.sample(self.indices[position])
+
+
+def network_inputs(
+    split: PreparedSplit,
+    indices: Sequence[int],
+    images: Tensor,
+    transform: InputTransform,
+    scale: int = 1,
+) -> Tensor:
+    """Whole images of a split as the network's inputs, without the padding that is stored.
+
+    Args:
+        images: uint8 (B, 3, H, W), those of `indices`.
+        scale: 2 gives images of the output size.
+    """
+    if split.manifest.fit == transform.fit == "stretch":
+        return transform(images, scale=scale)
+    found = []
+    for image, index in zip(images.split(1), indices, strict=True):
+        rows, columns = split.box(index).window
+        native_size = split.manifest.samples[index].native_size
+        found.append(transform(image[..., rows, columns], native_size, scale))
+    return torch.cat(found)
+
+
+def output_labels(
+    split: PreparedSplit, indices: Sequence[int], labels: Tensor, transform: InputTransform
+) -> Tensor:
+    """Labels of a split as the network's output should be, IGNORE_INDEX around them.
+
+    Args:
+        labels: uint8 (B, H, W), those of `indices`.
+        transform: that of the input.
+
+    Returns:
+        uint8 (B, 2H, 2W), for an input of H x W.
+    """
+    if split.manifest.fit == transform.fit == "stretch":
+        return resize_labels(labels, transform.output_size)
+    found = labels.new_full((len(labels), *transform.output_size), IGNORE_INDEX)
+    for frame, label, index in zip(found, labels.split(1), indices, strict=True):
+        rows, columns = split.box(index).window
+        box = transform.box(split.manifest.samples[index].native_size, scale=2)
+        frame[box.window] = resize_labels(label[:, rows, columns], (box.height, box.width))[0]
+    return found

@@ -3,8 +3,8 @@
 A prepared data set is a folder with one folder per split, each with
 
 - `manifest.json`: the model below;
-- `images.npy`: uint8 (N, H, W, 3), RGB;
-- `labels.npy`: uint8 (N, H, W), train ids, IGNORE_INDEX where labels are ignored;
+- `images.npy`: uint8 (N, H, W, 3), RGB; with `fit: pad`, black around the images;
+- `labels.npy`: uint8 (N, H, W), train ids, IGNORE_INDEX where labels are ignored, and in padding;
 - `native_labels.npy` (val and test): uint8 (P,), the labels at the size of their files, one
   image after the other, row by row.
 """
@@ -15,7 +15,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from dsrl.config.sections import Size
+from dsrl.config.sections import Fit, Size
 from dsrl.config.strict import Strict, parse
 
 IGNORE_INDEX = 255
@@ -50,8 +50,11 @@ class Manifest(Strict):
     split: str
     source: str = Field(description="the raw folder it was prepared from")
     size: Size = Field(description="height and width of images.npy and labels.npy")
+    fit: Fit = Field("stretch", description="how images of another aspect ratio lie in it")
     classes: tuple[ClassInfo, ...]
-    mean: Triple = Field(description="per channel over all pixels, for values in 0..1")
+    mean: Triple = Field(
+        description="per channel over all pixels, without padding, for values in 0..1"
+    )
     std: Triple
     class_pixels: tuple[int, ...] = Field(description="pixels of each class in labels.npy")
     samples: tuple[Sample, ...]

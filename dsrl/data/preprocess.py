@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
+from dsrl.config.sections import Fit
 from dsrl.data.array_files import ArrayFiles
 from dsrl.data.description import DatasetDescription
+from dsrl.data.fit import Box, stored_box
 from dsrl.data.images import ImageReader, Picture, is_clutter, pixel_limit
 from dsrl.data.labels import read_label
-from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple, read_manifest
+from dsrl.data.manifest import IGNORE_INDEX, MANIFEST_NAME, Manifest, Sample, Triple, read_manifest
 from dsrl.data.pairing import Pair
 from dsrl.system.files import atomic_directory, sha256, write_text
 
@@ -43,6 +45,7 @@ def preprocess(
     size: tuple[int, int],
     output: Path,
     jobs: int,
+    fit: Fit = "stretch",
 ) -> Manifest:
     """Pack one split into the folder `output`, which is replaced as a whole or left as it is.
 
@@ -56,6 +59,7 @@ def preprocess(
         raw: the folder of the unpacked archives.
         size: height and width of the stored images and labels, in pixels.
         jobs: number of threads; the output does not depend on it.
+        fit: how images of another aspect ratio are stored; see `stored_box`.
 
     Returns:
         The manifest, as written to `output`.
@@ -69,10 +73,10 @@ def preprocess(
         OSError: `output` cannot be written.
     """
     raw, output = Path(raw), Path(output)
-    _check_replaceable(output, description.name, split, size)
+    _check_replaceable(output, (description.name, split, size, fit))
     pairs = _find_pairs(description, raw, split)
     reader = ImageReader(description.value_range)
-    prepare = partial(_prepare, description, raw, size, split != "train", reader)
+    prepare = partial(_prepare, description, raw, size, fit, split != "train", reader)
     samples, faults = [], list[ValueError]()
     values, train_ids = np.zeros((3, 256), np.int64), np.zeros(256, np.int64)
     with pixel_limit(description.max_pixels), atomic_directory(output) as folder:
@@ -97,6 +101,7 @@ def preprocess(
             split=split,
             source=raw.as_posix(),
             size=size,
+            fit=fit,
             classes=description.classes,
             mean=mean,
             std=std,
@@ -130,21 +135,26 @@ def _raise(faults: Sequence[ValueError], which: str) -> None:
         raise ValueError(f"{which} cannot be used; {listed}")
 
 
-def _check_replaceable(folder: Path, dataset: str, split: str, size: tuple[int, int]) -> None:
-    """Raises FileExistsError if `folder` has files that preparing this split does not make anew."""
+def _check_replaceable(folder: Path, wanted: tuple[str, str, tuple[int, int], Fit]) -> None:
+    """Raises FileExistsError if `folder` has files that preparing a split does not make anew.
+
+    Args:
+        wanted: data set, split, size and fit.
+    """
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     found = {name for name in found if not is_clutter(PurePath(name))}
     cure = "choose another --output, or remove it"
-    arrays = set(_row_shapes(size, "val"))
+    arrays = set(_row_shapes(wanted[2], "val"))
     if found and (MANIFEST_NAME not in found or found - arrays - {MANIFEST_NAME}):
         raise FileExistsError(f"{folder} exists and is not a prepared split; {cure}")
     with suppress(FileNotFoundError, ValueError):  # nothing, or damaged, to be prepared again
         there = read_manifest(folder)
-        if (there.dataset, there.split, there.size) != (dataset, split, size):
+        if (there.dataset, there.split, there.size, there.fit) != wanted:
             height, width = there.size
+            fit = f" with fit '{there.fit}'" if there.fit != wanted[-1] else ""
             raise FileExistsError(
                 f"{folder} contains the split '{there.split}' of the data set '{there.dataset}' "
-                f"at {height}x{width}; {cure}"
+                f"at {height}x{width}{fit}; {cure}"
             )
 
 
@@ -176,6 +186,7 @@ def _prepare(
     description: DatasetDescription,
     raw: Path,
     size: tuple[int, int],
+    fit: Fit,
     native: bool,
     reader: ImageReader,
     pair: Pair,
@@ -185,10 +196,13 @@ def _prepare(
     image, native_label = _align(
         reader.read(raw / image_path), read_label(raw / label_path, description, reader), reader
     )
-    height, width = size
-    image = image.resize((width, height), Image.Resampling.BILINEAR)
-    label = np.asarray(native_label.resize((width, height), Image.Resampling.NEAREST))
-    rows = {"images.npy": np.asarray(image)[None], "labels.npy": label[None]}
+    box = stored_box((native_label.height, native_label.width), size, fit)
+    image = image.resize((box.width, box.height), Image.Resampling.BILINEAR)
+    label = np.asarray(native_label.resize((box.width, box.height), Image.Resampling.NEAREST))
+    rows = {
+        "images.npy": _framed(np.asarray(image), size, box, 0)[None],
+        "labels.npy": _framed(label, size, box, IGNORE_INDEX)[None],
+    }
     if native:
         rows["native_labels.npy"] = np.asarray(native_label).ravel()
     return Prepared(
@@ -197,6 +211,17 @@ def _prepare(
         np.array(image.histogram(), np.int64).reshape(3, 256),
         np.bincount(label.ravel(), minlength=256),
     )
+
+
+def _framed(
+    pixels: NDArray[np.uint8], size: tuple[int, int], box: Box, fill: int
+) -> NDArray[np.uint8]:
+    """(h, w, ...) at its place in an array of `size`, with `fill` around it."""
+    if pixels.shape[:2] == size:
+        return pixels
+    frame = np.full((*size, *pixels.shape[2:]), fill, np.uint8)
+    frame[box.window] = pixels
+    return frame
 
 
 def _align(image: Picture, label: Picture, reader: ImageReader) -> tuple[Image.Image, Image.Image]:

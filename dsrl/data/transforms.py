@@ -1,12 +1,14 @@
 """Normalise and resize images and labels for the network."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dsrl.config.sections import Fit
+from dsrl.data.fit import Box, fitted_box
 from dsrl.data.manifest import Manifest
 
 
@@ -35,22 +37,52 @@ class InputTransform:
     input_size: tuple[int, int]
     mean: Tensor  # float32 (3,), for values in 0..1
     std: Tensor
+    fit: Fit = "stretch"
 
     @classmethod
     def from_manifest(cls, manifest: Manifest, input_size: tuple[int, int]) -> Self:
         """With the mean and standard deviation of a prepared split."""
-        return cls(input_size, torch.tensor(manifest.mean), torch.tensor(manifest.std))
+        mean, std = torch.tensor(manifest.mean), torch.tensor(manifest.std)
+        return cls(input_size, mean, std, manifest.fit)
 
     def to(self, device: torch.device) -> "InputTransform":
         """The same on another device."""
-        return InputTransform(self.input_size, self.mean.to(device), self.std.to(device))
+        return replace(self, mean=self.mean.to(device), std=self.std.to(device))
 
-    def __call__(self, images: Tensor) -> Tensor:
-        """uint8 or float (B, 3, h, w) in 0..255 -> float32 (B, 3, H, W), antialiased."""
+    @property
+    def output_size(self) -> tuple[int, int]:
+        """Height and width of the network's output: twice the input."""
+        return 2 * self.input_size[0], 2 * self.input_size[1]
+
+    def box(self, size: tuple[int, int], scale: int = 1) -> Box:
+        """Where an image of `size`, height and width, lies in the input; with a `scale` of 2, in
+        the output."""
+        return fitted_box(size, self.input_size, self.fit).scaled(scale)
+
+    def __call__(
+        self, images: Tensor, size: tuple[int, int] | None = None, scale: int = 1
+    ) -> Tensor:
+        """Whole images as the network's input. With `fit: pad`, there is 0 around them, which is
+        the data set's mean colour.
+
+        Args:
+            images: uint8 or float (B, 3, h, w) in 0..255.
+            size: height and width of which the aspect ratio is kept; by default, those of `images`.
+            scale: 2 gives images of the output size.
+
+        Returns:
+            float32 (B, 3, H, W), times `scale`, antialiased.
+        """
         images = images.float()
-        if tuple(images.shape[-2:]) != self.input_size:
-            images = resize_images(images, self.input_size)
-        return normalise(images, self.mean, self.std)
+        frame = (scale * self.input_size[0], scale * self.input_size[1])
+        box = self.box(size or (images.shape[-2], images.shape[-1]), scale)
+        if tuple(images.shape[-2:]) != (box.height, box.width):
+            images = resize_images(images, (box.height, box.width))
+        images = normalise(images, self.mean, self.std)
+        if (box.height, box.width) == frame:
+            return images
+        right, bottom = frame[1] - box.left - box.width, frame[0] - box.top - box.height
+        return F.pad(images, (box.left, right, box.top, bottom))
 
 
 def resize_logits(logits: Tensor, size: torch.Size | tuple[int, int]) -> Tensor:

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from dsrl.data.dataset import EvaluationSet, PreparedSplit
+from dsrl.data.dataset import EvaluationSet, PreparedSplit, network_inputs, output_labels
 from dsrl.data.manifest import IGNORE_INDEX
-from dsrl.data.transforms import InputTransform, labels_of_logits, resize_labels
+from dsrl.data.transforms import InputTransform, labels_of_logits
 from dsrl.evaluation.class_map import ClassMap
 from dsrl.evaluation.metrics import ConfusionMatrix
 from dsrl.system import distributed
@@ -52,7 +52,8 @@ def evaluate(
     """Score `network` on all images of `split`, at its output size.
 
     Under torchrun each process scores its share of the images, and all return the scores of the
-    whole split. Labels stored at another size are resized to the output size (nearest).
+    whole split. Labels stored at another size are resized to the output size (nearest). Padding
+    counts nowhere.
 
     Args:
         network: in eval mode returns a tuple with `logits` (B, C, 2H, 2W).
@@ -89,12 +90,15 @@ def evaluate(
     )
     for images, labels in loader:
         each_batch()
-        logits = network(transform(images.to(device))).logits.float()
-        labels = resize_labels(labels.to(device), logits.shape[-2:])
+        found = share[seen : seen + len(images)]
+        logits = network(network_inputs(split, found, images.to(device), transform)).logits.float()
+        labels = output_labels(split, found, labels.to(device), transform)
         if native:
-            for index in range(len(logits)):
-                label = torch.from_numpy(split.native_label(share[seen + index]))[None]
-                prediction = labels_of_logits(logits[index : index + 1], label.shape[1:])
+            for index, each in zip(found, logits.split(1), strict=True):
+                label = torch.from_numpy(split.native_label(index))[None]
+                size = (label.shape[1], label.shape[2])
+                rows, columns = transform.box(size, scale=2).window
+                prediction = labels_of_logits(each[..., rows, columns], size)
                 if class_map:
                     prediction = class_map.train_ids(prediction.long())
                 native_confusion.update(prediction.byte().cpu(), label)
@@ -104,9 +108,8 @@ def evaluate(
             targets = class_map.possible(labels)
         predictions = predictions.byte()  # which count faster than int64
         counts = confusion.update(predictions, labels)
-        found = list(share[seen : seen + len(images)])
-        image_accuracy[found] = confusion.accuracy_of(counts)
-        image_iou[found] = confusion.iou_of(counts)[:, :classes]
+        image_accuracy[list(found)] = confusion.accuracy_of(counts)
+        image_iou[list(found)] = confusion.iou_of(counts)[:, :classes]
         if boundaries:
             away = ~near_another_class(labels, BOUNDARY)
             boundary_confusion.update(predictions, labels.masked_fill(away, IGNORE_INDEX))

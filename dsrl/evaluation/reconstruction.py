@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from dsrl.data.dataset import EvaluationSet, PreparedSplit
+from dsrl.data.dataset import EvaluationSet, PreparedSplit, network_inputs
 from dsrl.data.transforms import InputTransform
 from dsrl.models.dsrl import DSRL
 from dsrl.system import distributed
@@ -20,22 +20,25 @@ Quality = Callable[[Tensor, Tensor], Tensor]  # images and targets (B, 3, H, W) 
 
 @torch.no_grad()
 def reconstruct(
-    network: DSRL, images: Tensor, transform: InputTransform
+    network: DSRL,
+    split: PreparedSplit,
+    indices: Sequence[int],
+    images: Tensor,
+    transform: InputTransform,
 ) -> tuple[list[Tensor], Tensor]:
     """Images at twice the input size, and what they should be.
 
     Args:
         network: of stage 2 or 3, in eval mode.
-        images: uint8 (B, 3, h, w).
+        images: those of `indices` in the split, uint8 (B, 3, h, w).
         transform: on the device of `images`, as `network` is.
 
     Returns:
         Of each of METHODS, and the target: float32 (B, 3, 2H, 2W), RGB, clipped to 0..1.
     """
-    height, width = transform.input_size
-    size = (2 * height, 2 * width)
-    inputs = transform(images)
-    target = InputTransform(size, transform.mean, transform.std)(images)
+    size = transform.output_size
+    inputs = network_inputs(split, indices, images, transform)
+    target = network_inputs(split, indices, images, transform, scale=2)
     found = [
         network.super_resolve(inputs).float(),
         F.interpolate(inputs, size=size, mode="bilinear", align_corners=False),
@@ -70,13 +73,29 @@ def mean_quality(
     sums = torch.zeros(len(METHODS), len(measures), dtype=torch.float64, device=device)
     # Its own generator, so that no random numbers are drawn from that of the training.
     loader = DataLoader(EvaluationSet(split, share), BATCH, generator=torch.Generator())
+    done = 0
     for images, _ in loader:
-        found, targets = reconstruct(network, images.to(device), transform)
-        for row, reconstruction in zip(sums, found, strict=True):
-            row += torch.stack([measure(reconstruction, targets).sum() for measure in measures])
+        indices = share[done : done + len(images)]
+        found, targets = reconstruct(network, split, indices, images.to(device), transform)
+        for part in _without_padding(split, indices, transform):
+            for row, reconstruction in zip(sums, found, strict=True):
+                pair = reconstruction[part], targets[part]
+                row += torch.stack([measure(*pair).sum() for measure in measures])
+        done += len(images)
     network.train(was_training)
     distributed.sum_over_processes(sums)
     return sums / len(split)
+
+
+def _without_padding(
+    split: PreparedSplit, indices: Sequence[int], transform: InputTransform
+) -> list[tuple[slice, ...]]:
+    """Where the images of a batch are at twice the input size: one index for all, or of each."""
+    if transform.fit == "stretch":
+        return [(slice(None),)]
+    sizes = [split.manifest.samples[index].native_size for index in indices]
+    windows = [transform.box(size, scale=2).window for size in sizes]
+    return [(slice(i, i + 1), slice(None), *window) for i, window in enumerate(windows)]
 
 
 def psnr(images: Tensor, targets: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dsrl.checkpoints.network import load_branches
 from dsrl.checkpoints.weights import WeightsInfo
 from dsrl.config.recipe import STAGE_NAMES
 from dsrl.config.sections import Loss
-from dsrl.data.dataset import PreparedSplit
+from dsrl.data.dataset import PreparedSplit, network_inputs
 from dsrl.figures.figure import check_format, save_figure
 from dsrl.figures.grid import denormalise, image_grid, images_of, spread
 from dsrl.losses.objective import pool_to_stride
@@ -53,7 +53,8 @@ def plot_affinity(
     prepared = PreparedSplit(data, split)
     if not len(prepared):
         raise ValueError(f"{prepared.folder}: has no images")
-    images = images_of(prepared, spread(prepared, count), torch_device)
+    indices = spread(prepared, count)
+    images = images_of(prepared, indices, torch_device)
     columns: list[tuple[str, np.ndarray]] = []
     for path in weights:
         network, transform, info = load_branches(path, torch_device)
@@ -61,7 +62,7 @@ def plot_affinity(
         row, column = pixel or (height // 2, width // 2)
         if not (0 <= row < height and 0 <= column < width):
             raise ValueError(f"pixel {row} {column} is outside of the input of {height}x{width}")
-        inputs = transform(images)
+        inputs = network_inputs(prepared, indices, images, transform)
         if not columns:
             columns.append(("input", denormalise(inputs, transform)))
         stride = _stride(info)

@@ -8,10 +8,9 @@ import torch
 
 from dsrl.checkpoints.network import load_network
 from dsrl.config.recipe import STAGE_NAMES
-from dsrl.data.dataset import PreparedSplit
+from dsrl.data.dataset import PreparedSplit, network_inputs, output_labels
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.palette import colour
-from dsrl.data.transforms import resize_labels
 from dsrl.evaluation.class_map import match_classes
 from dsrl.evaluation.table import read_csv
 from dsrl.figures.figure import check_format, save_figure
@@ -64,7 +63,7 @@ def plot_examples(
     for path in weights:
         network, transform, info = load_network(path, torch_device)
         title, mapped = STAGE_NAMES[info.stage], match_classes(info, path, prepared, class_map)
-        inputs = transform(images)
+        inputs = network_inputs(prepared, indices, images, transform)
         if not columns:
             columns.append(("input", denormalise(inputs, transform)))
         predictions = network(inputs).logits.argmax(1)
@@ -73,7 +72,8 @@ def plot_examples(
         predictions = predictions.byte().cpu()
         columns.append((title, colour(predictions.numpy(), classes)))
         if worst:
-            columns.append(("errors, in black", _errors(predictions, labels)))
+            wanted = output_labels(prepared, indices, labels, transform)
+            columns.append(("errors, in black", _errors(predictions, wanted)))
     columns.append(("truth", colour(labels.numpy(), classes)))
     save_figure(image_grid(columns, names, classes), output)
 
@@ -94,8 +94,7 @@ def _worst(path: Path, split: PreparedSplit, count: int) -> tuple[list[int], lis
 
 
 def _errors(predictions: torch.Tensor, labels: torch.Tensor) -> np.ndarray:
-    """Train ids, uint8 (B, H, W) and (B, h, w) -> uint8 (B, H, W, 3): where they differ."""
-    labels = resize_labels(labels, predictions.shape[-2:])
+    """Train ids, uint8 (B, H, W) twice -> uint8 (B, H, W, 3): where they differ."""
     grey = torch.where(predictions == labels, RIGHT, WRONG)
     grey = torch.where(labels == IGNORE_INDEX, IGNORED, grey)
     return grey.byte().numpy()[..., None].repeat(3, -1)

@@ -11,7 +11,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dsrl.checkpoints.network import load_branches
 from dsrl.config.recipe import STAGE_NAMES
-from dsrl.data.dataset import PreparedSplit
+from dsrl.data.dataset import PreparedSplit, network_inputs
 from dsrl.evaluation.reconstruction import mean_quality, psnr, reconstruct
 from dsrl.figures.figure import check_format, save_figure
 from dsrl.figures.grid import denormalise, image_grid, images_of, spread, to_pixels
@@ -43,7 +43,8 @@ def plot_super_resolution(
     prepared = PreparedSplit(data, split)
     if not len(prepared):
         raise ValueError(f"{prepared.folder}: has no images")
-    images = images_of(prepared, spread(prepared, count), torch_device)
+    indices = spread(prepared, count)
+    images = images_of(prepared, indices, torch_device)
     rows: list[dict[str, object]] = []
     columns: list[tuple[str, np.ndarray]] = []
 
@@ -55,10 +56,17 @@ def plot_super_resolution(
     for path in weights:
         network, transform, info = load_branches(path, torch_device)
         with torch.no_grad():
-            (found, bilinear, bicubic), target = reconstruct(network, images, transform)
+            (found, bilinear, bicubic), target = reconstruct(
+                network, prepared, indices, images, transform
+            )
         qualities = mean_quality(network, prepared, transform, torch_device, [psnr, ssim]).tolist()
         if not columns:
-            columns.append(("input", denormalise(transform(images), transform)))
+            columns.append(
+                (
+                    "input",
+                    denormalise(network_inputs(prepared, indices, images, transform), transform),
+                )
+            )
             add("bilinear", bilinear, qualities[1])
             add("bicubic", bicubic, qualities[2])
         add(STAGE_NAMES[info.stage], found, qualities[0])

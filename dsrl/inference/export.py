@@ -20,6 +20,7 @@ from torch.export import Dim, ExportedProgram
 import dsrl
 from dsrl.checkpoints.weights import WeightsInfo
 from dsrl.data.transforms import InputTransform, normalise, resize_images
+from dsrl.inference.placing import Place, size_of
 from dsrl.inference.predictor import Predictor
 from dsrl.models.dsrl import DSRL
 from dsrl.system.files import atomic_file
@@ -40,18 +41,34 @@ class ImagesToLabels(nn.Module):
     def __init__(self, network: DSRL, transform: InputTransform):
         super().__init__()
         self.network = network
-        self.input_size = transform.input_size
+        self.input_size, self.fit = transform.input_size, transform.fit
         self.register_buffer("mean", transform.mean)
         self.register_buffer("std", transform.std)
 
     def forward(self, image: Tensor) -> Tensor:
         """uint8 (N, 3, H, W) -> uint8 (N, H, W)."""
         assert isinstance(self.mean, Tensor) and isinstance(self.std, Tensor)
+        if self.fit == "pad":
+            return self._padded(image)
         # Resized even if the size is right: a condition would fix the size of the exported network.
         images = resize_images(image.float(), self.input_size)
         logits = self.network(normalise(images, self.mean, self.std)).logits
         size = (image.shape[-2], image.shape[-1])
         logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+        return logits.argmax(1).to(torch.uint8)
+
+    def _padded(self, image: Tensor) -> Tensor:
+        """The same with `fit: pad`."""
+        assert isinstance(self.mean, Tensor) and isinstance(self.std, Tensor)
+        sides = [torch.arange(length, dtype=torch.float64) + 0.5 for length in image.shape[2:]]
+        pairs = list(zip(sides, self.input_size, strict=True))
+        scale = torch.minimum(*(frame / size_of(side) for side, frame in pairs))
+        places = [Place.of(side, frame, scale) for side, frame in pairs]
+        rows, columns = (place.shrink().float() for place in places)
+        pixels = normalise(image, self.mean, self.std)
+        logits = self.network(rows @ pixels @ columns.T).logits
+        for dim, place in enumerate(places, start=2):
+            logits = place.enlarge(logits, dim)
         return logits.argmax(1).to(torch.uint8)
 
 
@@ -87,7 +104,7 @@ def export(weights: Path, output: Path, image: np.ndarray | None = None) -> list
     predictor = Predictor(weights, "cpu")
     name = "a given image"
     if image is None:
-        name, image = "a drawn street", _street(predictor.input_size)
+        name, image = "a drawn street", _street(predictor.info)
     # The file is opened first, so that an unwritable path fails before the slow export.
     with atomic_file(output) as temporary, temporary.open("wb") as file:
         program = _trace(predictor)
@@ -101,7 +118,7 @@ def export(weights: Path, output: Path, image: np.ndarray | None = None) -> list
         run = _runtime(temporary) if output.suffix == ".onnx" else _module(temporary)
         agreement = f"not verified: {output.suffix} needs onnxruntime, which is not installed"
         if run is not None:
-            labels = run(image.transpose(2, 0, 1)[None])[0]
+            labels = run(np.ascontiguousarray(image.transpose(2, 0, 1)[None]))[0]
             same = np.mean(labels == predictor.predict(image))
             height, width = image.shape[:2]
             text = f"{same:.2%} of the labels of {name} of {height}x{width} are those of "
@@ -118,11 +135,14 @@ def export(weights: Path, output: Path, image: np.ndarray | None = None) -> list
     ]
 
 
-def _street(input_size: tuple[int, int]) -> np.ndarray:
-    """uint8 (h, w, 3), of a size that is neither the network's input nor its output."""
+def _street(info: WeightsInfo) -> np.ndarray:
+    """uint8 (h, w, 3), of a size that is neither the network's input nor its output; where that
+    makes a difference, of another aspect ratio."""
     from dsrl.demo.street import draw_street
 
-    return draw_street(3 * input_size[0], 3 * input_size[1], np.random.default_rng(0))[0]
+    height, width = info.input_size
+    street = draw_street(3 * height, 3 * width, np.random.default_rng(0))[0]
+    return street if info.fit == "stretch" else street[:, :width]
 
 
 def _trace(predictor: Predictor) -> ExportedProgram:

@@ -84,7 +84,8 @@ class SplitImage:
         return self.split.manifest.samples[self.index].native_size
 
     def frames(self) -> Iterator[Frame]:
-        yield Frame(None, self.split.images[self.index], self._mask_size)
+        image = self.split.images[self.index][self.split.box(self.index).window]
+        yield Frame(None, image, self._mask_size)
 
     def __str__(self) -> str:
         return f"{self.split.folder}: {self.name}"

@@ -96,13 +96,20 @@ class Predictor:
         """Of each image, float32 (1, C, h, w), at the size at which they are computed."""
         tensors = [self._tensor(image) for image in images]
         if not tiles:
-            return self._forward(tensors).split(1)
-        height, width = self.input_size
-        return [blend_tiles(image, (2 * height, 2 * width), self._forward) for image in tensors]
+            return self._forward(tensors)
+        size = self._transform.output_size
+        return [blend_tiles(image, size, self._forward) for image in tensors]
 
-    def _forward(self, images: Sequence[Tensor]) -> Tensor:
-        """B images, uint8 (1, 3, h, w) of any h and w -> logits (B, C, 2H, 2W)."""
-        return self.network(torch.cat([self._transform(image) for image in images])).logits
+    def _forward(self, images: Sequence[Tensor]) -> list[Tensor]:
+        """B images, uint8 (1, 3, h, w) of any h and w -> for each, the logits (1, C, h', w') of
+        where it is in the network's output."""
+        logits = self.network(torch.cat([self._transform(image) for image in images])).logits
+        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        windows = [self._transform.box(size, scale=2).window for size in sizes]
+        return [
+            each[..., rows, columns]
+            for each, (rows, columns) in zip(logits.split(1), windows, strict=True)
+        ]
 
     def _tensor(self, image: np.ndarray) -> Tensor:
         """uint8 (h, w, 3) -> uint8 (1, 3, h, w) on the device. Copied, as arrays mapped from disk

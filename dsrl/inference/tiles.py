@@ -1,6 +1,6 @@
 """Overlapping tiles of an image that is larger than what the network computes at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -12,7 +12,7 @@ BATCH = 8  # images or tiles that the network takes at once
 
 
 def blend_tiles(
-    image: Tensor, tile_size: tuple[int, int], predict: Callable[[list[Tensor]], Tensor]
+    image: Tensor, tile_size: tuple[int, int], predict: Callable[[list[Tensor]], Sequence[Tensor]]
 ) -> Tensor:
     """The logits of an image, from those of its tiles. Where tiles overlap, they are averaged; the
     weight of a tile falls linearly to its edge, so that there are no seams.
@@ -20,7 +20,7 @@ def blend_tiles(
     Args:
         image: uint8 (1, 3, h, w).
         tile_size: height and width of the tiles; those of the image, where it is smaller.
-        predict: B images -> logits (B, C, any height, any width).
+        predict: images -> the logits of each, (1, C, any height, any width).
 
     Returns:
         float32 (1, C, h, w); of an image that is not larger than a tile, what `predict` returns.
@@ -32,7 +32,7 @@ def blend_tiles(
         for left in tile_starts(image.shape[-1], width)
     ]
     if len(corners) == 1:
-        return predict([image])
+        return predict([image])[0]
     ramps = (_ramp(length, image.device) for length in (height, width))
     weight = torch.outer(*ramps)
     total: Tensor | None = None
@@ -40,7 +40,7 @@ def blend_tiles(
     for start in range(0, len(corners), BATCH):
         batch = corners[start : start + BATCH]
         tiles = [image[..., y : y + height, x : x + width] for y, x in batch]
-        for (y, x), logits in zip(batch, predict(tiles).split(1), strict=True):
+        for (y, x), logits in zip(batch, predict(tiles), strict=True):
             if total is None:
                 total = logits.new_zeros(1, logits.shape[1], *image.shape[-2:])
             part = resize_logits(logits, (height, width)) * weight

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dsrl.config.recipe import Recipe
-from dsrl.config.sections import Resources
+from dsrl.config.sections import Fit, Resources
 from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
 from dsrl.system import distributed
 from dsrl.system.signals import ignore_signals
@@ -22,14 +22,20 @@ class Splits(NamedTuple):
     val: PreparedSplit
 
 
-def open_splits(data: Path) -> Splits:
+def open_splits(data: Path, fit: Fit) -> Splits:
     """Open the splits of a prepared data set that a training needs.
 
     Raises:
-        OSError, ValueError: one does not exist, or none of its pixels has a label.
+        OSError, ValueError: one does not exist, is prepared with another `fit`, or none of its
+            pixels has a label.
     """
     splits = Splits(PreparedSplit(data, "train"), PreparedSplit(data, "val"))
     for split in splits:
+        if split.manifest.fit != fit:
+            raise ValueError(
+                f"{split.folder}: prepared with fit '{split.manifest.fit}', but data.fit is "
+                f"'{fit}'; prepare the split with `dsrl preprocess --fit {fit}`, or change data.fit"
+            )
         if not any(split.manifest.class_pixels):
             raise ValueError(
                 f"{split.folder}: no pixel has a label; training needs labels in train to learn "

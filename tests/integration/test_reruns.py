@@ -36,12 +36,13 @@ IMAGES_SHOWN = dict.fromkeys(("examples", "worst", "super_resolution", "affinity
     ("changes", "expected"),
     [
         (["demo_seed=1"], retrained(1, "demo_data", "unpack", "preprocess", "preprocess_train")),
+        (["fit=pad"], retrained(1, "preprocess", "preprocess_train")),
         (["w2=0.5", "stages={3: {epochs: 2}}"], retrained(3)),
         (["splits=[val, test]", "latency_runs=2"], REPORTED | BENCHMARKED_TWICE),
         (["examples=1"], IMAGES_SHOWN | {"results": 1, "all": 1}),
         (["device=cpu", "gpus_per_job=1", "checkpoint_history=3", "description=any"], {}),
     ],
-    ids=["data", "stage 3", "benchmark", "report", "resources and texts"],
+    ids=["data", "fit", "stage 3", "benchmark", "report", "resources and texts"],
 )
 def test_only_what_depends_on_a_setting_is_repeated(
     finished: Path, changes: list[str], expected: dict[str, int]

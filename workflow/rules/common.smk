@@ -64,6 +64,7 @@ wildcard_constraints:
     dataset="|".join(map(re.escape, DATASETS)),
     height=r"\d+",
     width=r"\d+",
+    fit="(-pad)?",
 
 
 def missing(dataset):
@@ -138,9 +139,9 @@ def prepared(split, file="manifest.json"):
 
     def path(wildcards):
         data = RUNS[wildcards.run].data
-        return "data/prepared/{}-{}x{}/{}/{}".format(
+        return "data/prepared/{}{}/{}/{}".format(
             NAMES[data.dataset],
-            *data.stored_size,
+            data.folder,
             split.format(**wildcards),
             file,
         )

@@ -75,14 +75,14 @@ rule preprocess:
         list=list_file,
         settings=lambda wildcards: description_file(wildcards.dataset),
     output:
-        manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",
-        images="data/prepared/{dataset}-{height}x{width}/{split}/images.npy",
-        labels="data/prepared/{dataset}-{height}x{width}/{split}/labels.npy",
-        native="data/prepared/{dataset}-{height}x{width}/{split}/native_labels.npy",
+        manifest="data/prepared/{dataset}-{height}x{width}{fit}/{split}/manifest.json",
+        images="data/prepared/{dataset}-{height}x{width}{fit}/{split}/images.npy",
+        labels="data/prepared/{dataset}-{height}x{width}{fit}/{split}/labels.npy",
+        native="data/prepared/{dataset}-{height}x{width}{fit}/{split}/native_labels.npy",
     log:
-        "logs/preprocess_{dataset}-{height}x{width}_{split}.log",
+        "logs/preprocess_{dataset}-{height}x{width}{fit}_{split}.log",
     benchmark:
-        "logs/benchmarks/preprocess_{dataset}-{height}x{width}_{split}.tsv"
+        "logs/benchmarks/preprocess_{dataset}-{height}x{width}{fit}_{split}.tsv"
     wildcard_constraints:
         split="val|test",
     threads: CORES
@@ -92,18 +92,19 @@ rule preprocess:
     params:
         dataset=lambda wildcards: DATASETS[wildcards.dataset][0],
         output=subpath(output.manifest, ancestor=2),
+        fit=lambda wildcards: "--fit pad" if wildcards.fit else "",
         code=code_of("data"),
     shell:
         "dsrl preprocess --dataset {params.dataset:q} --raw {input.raw:q}"
-        " --dataset-split {wildcards.split} --size {wildcards.height} {wildcards.width}"
+        " --dataset-split {wildcards.split} --size {wildcards.height} {wildcards.width} {params.fit}"
         " --output {params.output:q} --jobs {threads} 2> {log:q}"
 
 
 # Training needs no labels at their native size.
 use rule preprocess as preprocess_train with:
     output:
-        manifest="data/prepared/{dataset}-{height}x{width}/{split}/manifest.json",
-        images="data/prepared/{dataset}-{height}x{width}/{split}/images.npy",
-        labels="data/prepared/{dataset}-{height}x{width}/{split}/labels.npy",
+        manifest="data/prepared/{dataset}-{height}x{width}{fit}/{split}/manifest.json",
+        images="data/prepared/{dataset}-{height}x{width}{fit}/{split}/images.npy",
+        labels="data/prepared/{dataset}-{height}x{width}{fit}/{split}/labels.npy",
     wildcard_constraints:
         split="train",

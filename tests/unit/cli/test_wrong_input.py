@@ -113,7 +113,7 @@ COMMON = {
     "--rotation": usage("-1", "181", "nan", "x"),
     **dict.fromkeys(["--flip", "--brightness", "--contrast", "--saturation"], PROBABILITY),
     **dict.fromkeys(["--size", "--image-size", "--input-size"], SIZE),
-    **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach"], CHOICE),
+    **dict.fromkeys(["--stage", "--device", "--format", "--init", "--fa-detach", "--fit"], CHOICE),
     **dict.fromkeys(["--network", "--output-stride", "--upsampler"], CHOICE),
     **dict.fromkeys(["--sync-batch-norm", "--precision"], CHOICE),
     **dict.fromkeys(["--description", "--experiment-id", "--experiment", "--code"], TEXT),

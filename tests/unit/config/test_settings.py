@@ -153,6 +153,7 @@ CONCERNS = {
     "stages": ({2: {"epochs": 3}}, (2,)),
     "data.dataset": ("camvid", NONE),  # names the folder, whose checksums do concern it
     "data.input_size": ([128, 256], ALL),
+    "data.fit": ("pad", ALL),
     "data.prepared_size": ([600, 1200], NONE),  # as well
     "demo.train_images": (7, NONE),
     "demo.val_images": (7, NONE),

@@ -117,7 +117,7 @@ def test_windows_reach_all_four_edges_and_every_place_between(zoom):
     rows, columns = torch.meshgrid(*map(torch.arange, shape), indexing="ij")
     seen, tops = torch.zeros(shape), set()
     for seed in range(1000):
-        window, same = crop(rows[None], columns, zoom, np.random.default_rng(seed))
+        window, same = crop([rows[None], columns], zoom, np.random.default_rng(seed))
         assert window.shape[1:] == same.shape == tuple(round(side / zoom) for side in shape)
         tops.add(int(window.min()))
         seen[int(window.min()) : int(window.max()) + 1, int(same.min()) : int(same.max()) + 1] += 1

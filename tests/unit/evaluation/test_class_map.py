@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import torch.nn.functional as F
 import yaml
 
 from dsrl.checkpoints.weights import Weights, save_weights
@@ -37,7 +38,8 @@ class Fixed(torch.nn.Module):
 
     def forward(self, images: torch.Tensor) -> SimpleNamespace:
         factors = torch.linspace(-5, 4, 7)[:, None, None]
-        red, green, blue = images[:, :, None].unbind(1)
+        large = F.interpolate(images, scale_factor=2, mode="bilinear")
+        red, green, blue = large[:, :, None].unbind(1)
         return SimpleNamespace(logits=(factors * red).cos() * green + (factors + blue).sin())
 
 

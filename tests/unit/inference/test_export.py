@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dsrl.checkpoints.weights import save_weights
+from dsrl.checkpoints.weights import Weights, save_weights
 from dsrl.inference import export as module_of_export
 from dsrl.inference.predictor import Predictor
 
@@ -61,6 +61,24 @@ def test_onnx(weights, onnx_file):
     classes = [(c["name"], tuple(c["color"])) for c in json.loads(texts["classes"])]
     assert classes == [(c.name, c.color) for c in info.classes]
     assert json.loads(texts["input_size"]) == [32, 64] and texts["dataset"] == info.dataset
+
+
+@pytest.mark.parametrize("suffix", ["onnx", "pt2"])
+def test_padding_is_inside_the_exported_network(make_weights, tmp_path, suffix):
+    """For images of any aspect ratio, portrait and 3:1 among them."""
+    weights = make_weights(1, encoder="test_resnet")
+    info = weights.info.model_copy(update={"fit": "pad"})
+    save_weights(tmp_path / "a.weights", Weights(info, weights.layers))
+    path = tmp_path / f"a.{suffix}"
+    lines = module_of_export.export(tmp_path / "a.weights", path)
+    assert "labels of a drawn street of 96x64 are" in lines[-1]
+    load = module_of_export._runtime if suffix == "onnx" else module_of_export._module
+    run, predictor = load(path), Predictor(tmp_path / "a.weights", "cpu")
+    rng = np.random.default_rng(0)
+    for n, height, width in (*SIZES, (1, 90, 60), (2, 40, 120), (1, 33, 32), (1, 200, 20)):
+        images = rng.integers(0, 256, (n, height, width, 3), np.uint8)
+        labels = run(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
+        assert np.mean(labels == predictor.predict(images)) > 0.995
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ def test_tiles_of_a_function_of_each_pixel_give_that_function(size):
 
     def predict(tiles):
         assert {tuple(t.shape[2:]) for t in tiles} == {(min(size[0], 8), min(size[1], 16))}
-        return torch.cat(tiles).float() / 7
+        return [tile.float() / 7 for tile in tiles]
 
     torch.testing.assert_close(blend_tiles(image, (8, 16), predict), image.float() / 7)
 
@@ -39,7 +39,7 @@ def test_there_are_no_seams():
     values = iter(range(10))
 
     def predict(tiles):
-        return torch.cat([torch.full((1, 1, 8, 16), float(next(values))) for _ in tiles])
+        return [torch.full((1, 1, 8, 16), float(next(values))) for _ in tiles]
 
     blended = blend_tiles(torch.zeros(1, 3, 8, 40, dtype=torch.uint8), (8, 16), predict)
     row = blended[0, 0, 0]
