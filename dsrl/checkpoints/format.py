@@ -24,6 +24,8 @@ def load_any(path: Path) -> dict[str, Any]:
         ValueError: it is damaged, contains objects that could run code, or is not a dictionary.
     """
     path = Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"{path}: is a folder; name a file in it, such as final.weights")
     if not path.is_file():
         raise FileNotFoundError(f"{path}: no such file")
     try:

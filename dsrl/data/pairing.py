@@ -15,6 +15,7 @@ from dsrl.data.shares import Part
 
 Pair = tuple[str, str, str]  # name, image, label
 Pairs = list[Pair]  # in SplitPatterns, `list` is a key
+Faults = list[ValueError]
 Files = dict[Key, str]
 
 
@@ -97,11 +98,15 @@ class SplitPatterns(Strict):
             return None
         return Path(self.list).expanduser() if _is_own(self.list) else raw / self.list
 
-    def pairs(self, raw: Path) -> Pairs:
+    def pairs(self, raw: Path, faults: Faults | None = None) -> Pairs:
         """The samples of the split as (name, image, label), sorted by name.
 
         The paths are relative to `raw`. A name joins the values of the placeholders with `_`. How
         many images are left out for want of a label is reported on stderr.
+
+        Args:
+            faults: where to put errors of files without a partner, which are left out, instead of
+                raising them.
 
         Raises:
             OSError: the list or a folder cannot be read.
@@ -129,18 +134,25 @@ class SplitPatterns(Strict):
                 {key: file for key, file in files.items() if key in keys}
                 for files in (images, labels)
             )
-        self._check_partners(raw, labels, images, "image")
+        found = [self._without_partner(raw, labels, images, "image")]
         if self.unlabelled != "skip":
-            self._check_partners(raw, images, labels, "label")
-        elif not labels:
+            found.append(self._without_partner(raw, images, labels, "label"))
+        for fault in filter(None, found):
+            if faults is None:
+                raise fault
+            faults.append(fault)
+        if not labels:
             raise ValueError(f"{raw}: none of the {len(images)} images of the split has a label")
-        elif lonely := sorted(images[key] for key in images.keys() - labels.keys()):
+        lonely = sorted(images[key] for key in images.keys() - labels.keys())
+        if lonely and self.unlabelled == "skip":
             print(
                 f"{raw}: {len(lonely)} of {len(images)} images have no label and are left out, "
                 f"such as {lonely[0]}",
                 file=sys.stderr,
             )
-        return sorted((names[key], images[key], label) for key, label in labels.items())
+        return sorted(
+            (names[key], images[key], label) for key, label in labels.items() if key in images
+        )
 
     def _keys_of(self, part: Part, names: Mapping[Key, str]) -> set[Key]:
         """The samples of a part."""
@@ -179,10 +191,13 @@ class SplitPatterns(Strict):
             first[name] = images[key]
         return names
 
-    def _check_partners(self, raw: Path, files: Files, partners: Files, kind: str) -> None:
+    def _without_partner(
+        self, raw: Path, files: Files, partners: Files, kind: str
+    ) -> ValueError | None:
+        """An error that names a file without a partner of this kind, if there is one."""
         lonely = sorted(files.keys() - partners.keys())
         if not lonely:
-            return
+            return None
         pattern = FilePattern(self.image if kind == "image" else self.label)
         values = FilePattern(self.image).values(lonely[0])
         rest = f" ({len(lonely)} such files)" if len(lonely) > 1 else ""
@@ -190,7 +205,7 @@ class SplitPatterns(Strict):
         any_suffix = FilePattern(str(PurePosixPath(pattern.text).with_suffix(".*")))
         if any(values == any_suffix.values(key) for key in any_suffix.find(raw).values()):
             cure = f"; where the suffix varies, write '{any_suffix.text}'"
-        raise ValueError(
+        return ValueError(
             f"{raw / files[lonely[0]]}: its {kind} {raw / pattern.fill(values)} is missing"
             f"{rest}{cure}"
         )

@@ -74,10 +74,11 @@ def preprocess(
     """
     raw, output = Path(raw), Path(output)
     _check_replaceable(output, (description.name, split, size, fit))
-    pairs = _find_pairs(description, raw, split)
+    faults = list[ValueError]()
+    pairs = _find_pairs(description, raw, split, faults)
     reader = ImageReader(description.value_range)
     prepare = partial(_prepare, description, raw, size, fit, split != "train", reader)
-    samples, faults = [], list[ValueError]()
+    samples, lonely = [], len(faults)
     values, train_ids = np.zeros((3, 256), np.int64), np.zeros(256, np.int64)
     with pixel_limit(description.max_pixels), atomic_directory(output) as folder:
         with ArrayFiles(folder, _row_shapes(size, split)) as arrays:
@@ -94,7 +95,8 @@ def preprocess(
                 samples.append(
                     Sample(name=name, image=image, label=label, native_size=item.native_size)
                 )
-        _raise(faults, f"{raw}: {len(faults)} of the {len(pairs)} pairs of '{split}'")
+        which = f"{raw}: {len(faults)} of the {len(pairs) + lonely} pairs of '{split}'"
+        _raise(faults, which)
         mean, std = _mean_and_std(values)
         manifest = Manifest(
             dataset=description.name,
@@ -158,7 +160,10 @@ def _check_replaceable(folder: Path, wanted: tuple[str, str, tuple[int, int], Fi
             )
 
 
-def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[Pair]:
+def _find_pairs(
+    description: DatasetDescription, raw: Path, split: str, faults: list[ValueError]
+) -> list[Pair]:
+    """The pairs of a split; errors of files without a partner go to `faults`."""
     if split not in description.splits:
         known = ", ".join(description.splits)
         raise ValueError(
@@ -169,8 +174,8 @@ def _find_pairs(description: DatasetDescription, raw: Path, split: str) -> list[
             f"{raw} does not exist; unpack the archives with `dsrl unpack`, or correct --raw"
         )
     patterns = description.splits[split]
-    pairs = patterns.pairs(raw)
-    if not pairs and split in ("train", "val"):
+    pairs = patterns.pairs(raw, faults)
+    if not pairs and not faults and split in ("train", "val"):
         raise ValueError(patterns.no_match(raw))
     return pairs
 

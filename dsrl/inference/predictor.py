@@ -145,11 +145,14 @@ def write_predictions(
         OSError: a file cannot be written.
         ValueError: the only image cannot be predicted.
     """
-    failed = 0
+    failed, written = 0, 0
     total = None if any(source.is_animated for source in sources) else len(sources)
+    results = (
+        (source, result) for source in sources for result in _masks(predictor, source, target)
+    )
     with tqdm(desc="predict", total=total, unit="image", disable=None) as bar:
-        for source in sources:
-            for result in _masks(predictor, source, target):
+        try:
+            for source, result in results:
                 if isinstance(result, Exception):
                     text = str(result) if str(source) in str(result) else f"{source}: {result}"
                     if len(sources) == 1:
@@ -162,6 +165,11 @@ def write_predictions(
                 done += mask is None
                 if mask is not None:
                     _save(frame, mask, source, target, predictor.classes)
+                    written += 1
+        except KeyboardInterrupt:
+            note = f"interrupted after {written} predictions; repeat the call to go on"
+            tqdm.write(f"{target.folder}: {note}", file=sys.stderr)
+            raise
     if done:
         print(f"{target.folder}: kept predictions that were there: {done}", file=sys.stderr)
     return failed

@@ -421,6 +421,18 @@ def test_all_faults_of_a_split_are_told_at_once(tmp_path, capsys, jobs):
     assert "003.png: unreadable as an image" in lines[1]
 
 
+def test_a_missing_label_hides_no_other_fault(tmp_path, capsys):
+    write_split(tmp_path, "val", 6)
+    (tmp_path / "val-l/001.png").unlink()
+    (tmp_path / "val/004.png").unlink()
+    (tmp_path / "val/005.png").write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"3 of the 6 pairs of 'val' cannot be used; listed above"):
+        preprocess(describe(), tmp_path, "val", SIZE, tmp_path / "out", 1)
+    lines = capsys.readouterr().err.splitlines()
+    assert "004.png: its image" in lines[0] and "001.png: its label" in lines[1]
+    assert "005.png: unreadable as an image" in lines[2] and len(lines) == 3
+
+
 def test_shares_of_the_classes_are_told(tmp_path):
     label = np.full(SIZE, 5, np.uint8)
     label[:, : SIZE[1] // 4] = 2
