@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dsrl.config.recipe import Recipe
-from dsrl.config.sections import Fit, Resources
+from dsrl.config.sections import Resources
 from dsrl.data.dataset import PreparedSplit, TrainingSample, TrainingSet
 from dsrl.system import distributed
 from dsrl.system.signals import ignore_signals
@@ -22,15 +22,23 @@ class Splits(NamedTuple):
     val: PreparedSplit
 
 
-def open_splits(data: Path, fit: Fit) -> Splits:
+def open_splits(data: Path, recipe: Recipe) -> Splits:
     """Open the splits of a prepared data set that a training needs.
 
     Raises:
-        OSError, ValueError: one does not exist, is prepared with another `fit`, or none of its
-            pixels has a label.
+        OSError, ValueError: one does not exist, is stored smaller than the network's output or with
+            another `fit`, or none of its pixels has a label.
     """
+    fit, output = recipe.fit, (2 * recipe.input_size[0], 2 * recipe.input_size[1])
     splits = Splits(PreparedSplit(data, "train"), PreparedSplit(data, "val"))
     for split in splits:
+        height, width = split.manifest.size
+        if height < output[0] or width < output[1]:
+            raise ValueError(
+                f"{split.folder}: stored at {height}x{width}, smaller than the output of "
+                f"{output[0]}x{output[1]}; prepare the split with `dsrl preprocess --size "
+                f"{output[0]} {output[1]}`, or reduce data.input_size"
+            )
         if split.manifest.fit != fit:
             raise ValueError(
                 f"{split.folder}: prepared with fit '{split.manifest.fit}', but data.fit is "

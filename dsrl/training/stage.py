@@ -51,7 +51,7 @@ def train_stage(
     """
     device = distributed.set_up_device(resources.device)
     with distributed.process_group(device), stop_on_signals() as stop:
-        splits = open_splits(data, recipe.fit)
+        splits = open_splits(data, recipe)
         start = find_start(recipe, initial, output)
         run = RunInfo(
             recipe=recipe,
@@ -99,7 +99,7 @@ def resume_stage(
     device = distributed.set_up_device(resources.device)
     with distributed.process_group(device), stop_on_signals() as stop:
         data = data or Path(before.data.folder)
-        splits = open_splits(data, before.recipe.fit)
+        splits = open_splits(data, before.recipe)
         run = before.model_copy(
             update={
                 "recipe": _with_epochs(before.recipe, epochs, checkpoint),

@@ -142,3 +142,30 @@ def test_images_of_one_value_are_reported_in_one_line(dsrl, weights, tmp_path):
     assert dsrl(*call, tmp_path)[2] == (
         f"note: {tmp_path}/a.png and 1 more: all pixels have the same value\n"
     )
+
+
+def test_an_interrupted_call_says_how_to_go_on(dsrl, weights, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number in range(4):
+        pixels = rng.integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"images/{number}.png")
+    line = ("predict", "--weights", weights, "--output", tmp_path / "out", "--device", "cpu")
+    original, calls = Predictor.predict, []
+
+    def interrupted(self, *values, **options):
+        calls.append(values)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return original(self, *values, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Predictor, "predict", interrupted)
+        code, _, err = dsrl(*line, tmp_path / "images")
+    assert code == 130
+    assert err.splitlines()[-1].endswith(
+        "out: interrupted after 2 predictions; repeat the call to go on"
+    )
+    code, _, err = dsrl(*line, tmp_path / "images")
+    assert code == 0 and "kept predictions that were there: 2" in err
+    assert len(list((tmp_path / "out").glob("*.png"))) == 4

@@ -117,3 +117,9 @@ def test_gpu_where_there_is_none(trained, prepared, tmp_path):
         main(["benchmark", "--weights", weights, "--data", str(prepared), "--device", "gpu"])
     with pytest.raises(SystemExit, match="--device cuda: no CUDA device is visible"):
         main(["benchmark", "--weights", weights, "--data", str(prepared), "--device", "cuda"])
+
+
+def test_data_smaller_than_the_output_are_refused(prepared, tiny_settings, tmp_path):
+    with pytest.raises(ValueError, match="stored at 64x128, smaller than the output of 96x128; p"):
+        train(tiny_settings(input_size=[48, 64]), 1, prepared, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
