@@ -75,10 +75,11 @@ def add_predict(commands: Any) -> None:
     parser.add_output("--output", folder=True, required=True, help="folder to write to")
     parser.add_argument(
         "--format",
-        choices=("color", "overlay", "train-ids", "cityscapes"),
+        choices=("color", "overlay", "train-ids", "cityscapes", "probabilities"),
         default="color",
         help="contents of the files; overlay: the colours over the image; cityscapes: label ids in "
-        "<name>_pred.png, as the Cityscapes evaluation reads them (default: %(default)s)",
+        "<name>_pred.png, as the Cityscapes evaluation reads them; probabilities: those of each "
+        "class, in <name>.npz (default: %(default)s)",
     )
     parser.add_argument(
         "--size",

@@ -100,8 +100,8 @@ class Target:
 
     Attributes:
         file_format: `color` (`<name>.png`, RGB), `overlay` (the same over the image), `train-ids`
-            (`<name>.png`, one channel), or `cityscapes` (`<name>_pred.png`, the label ids that the
-            Cityscapes evaluation reads).
+            (`<name>.png`, one channel), `cityscapes` (`<name>_pred.png`, the label ids that the
+            Cityscapes evaluation reads), or `probabilities` (`<name>.npz`, of each class).
         weights: checksum of the file.
         overwrite: whether to replace files that were made from something else.
         size: height and width of all predictions; by default, each has its own.
@@ -118,6 +118,8 @@ class Target:
     def path(self, name: str, number: int | None = None) -> Path:
         """The file with the prediction for the image `name`, or for one of its frames."""
         name = name if number is None else f"{name}_{number:06d}"
+        if self.file_format == "probabilities":
+            return self.folder / f"{name}.npz"
         if self.file_format != "cityscapes":
             return self.folder / f"{name}.png"
         return self.folder / f"{name.removesuffix('_leftImg8bit')}_pred.png"

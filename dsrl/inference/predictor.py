@@ -16,7 +16,7 @@ from dsrl.data.manifest import ClassInfo
 from dsrl.data.palette import colour, overlay
 from dsrl.data.transforms import labels_of_logits, resize_logits
 from dsrl.inference.arrays import Images, to_arrays
-from dsrl.inference.pictures import PREDICTION, save_png
+from dsrl.inference.pictures import PREDICTION, save_png, save_probabilities
 from dsrl.inference.plan import Frame, Source, Target
 from dsrl.inference.tiles import BATCH, blend_tiles
 from dsrl.system.distributed import set_up_device
@@ -130,7 +130,7 @@ def _result(logits: Tensor, size: tuple[int, ...], probabilities: bool) -> np.nd
 def write_predictions(
     predictor: Predictor, sources: Sequence[Source], target: Target, done: int = 0
 ) -> int:
-    """Write a PNG for each image, and for each frame of an animation or a video.
+    """Write a file for each image, and for each frame of an animation or a video.
 
     Of several, an image that cannot be predicted is reported on stderr, and the others are
     predicted.
@@ -178,13 +178,17 @@ def write_predictions(
 def _masks(
     predictor: Predictor, source: Source, target: Target
 ) -> Iterator[tuple[Frame, np.ndarray | None] | Exception]:
-    """Each frame and its mask, None for a mask that is there already. An error is the last to come:
-    raised here, it could not be told from one of writing."""
+    """Each frame and its mask, or probabilities; None for what is there already. An error is the
+    last to come: raised here, it could not be told from one of writing."""
     try:
         for frame in source.frames():
             needed = target.needs(source, frame.number)
             size = target.size or frame.mask_size
-            mask = predictor.predict(frame.image, size, tiles=target.tiles) if needed else None
+            if not needed:
+                yield frame, None
+                continue
+            shares = target.file_format == "probabilities"
+            mask = predictor.predict(frame.image, size, tiles=target.tiles, probabilities=shares)
             yield frame, mask
     except (OSError, ValueError) as error:
         yield error
@@ -193,14 +197,14 @@ def _masks(
 def _save(
     frame: Frame, mask: np.ndarray, source: Source, target: Target, classes: Sequence[ClassInfo]
 ) -> None:
-    pixels = encode(mask, classes, target.file_format, frame.image)
-    save_png(
-        Image.fromarray(pixels),
-        target.path(source.name, frame.number),
-        PREDICTION,
-        target.made_from(source, frame.number),
-        np.bincount(mask.ravel(), minlength=len(classes)).tolist(),
-    )
+    path, made_from = target.path(source.name, frame.number), target.made_from(source, frame.number)
+    labels = mask if mask.ndim == 2 else mask.argmax(0)
+    counts = np.bincount(labels.ravel(), minlength=len(classes)).tolist()
+    if target.file_format == "probabilities":
+        save_probabilities(mask, [info.name for info in classes], path, made_from, counts)
+    else:
+        picture = Image.fromarray(encode(mask, classes, target.file_format, frame.image))
+        save_png(picture, path, PREDICTION, made_from, counts)
 
 
 def encode(

@@ -1,5 +1,6 @@
 """Predictions: right classes, sizes and file names."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dsrl import load_model
 from dsrl.checkpoints.network import load_network
 from dsrl.cli.main import main
 from dsrl.data.dataset import PreparedSplit
@@ -169,3 +171,36 @@ def test_an_interrupted_call_says_how_to_go_on(dsrl, weights, tmp_path, monkeypa
     code, _, err = dsrl(*line, tmp_path / "images")
     assert code == 0 and "kept predictions that were there: 2" in err
     assert len(list((tmp_path / "out").glob("*.png"))) == 4
+
+
+def test_probabilities_are_those_of_the_library(dsrl, weights, tmp_path):
+    """They are written once, counted like masks, and replaced where they are damaged."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "images/below").mkdir(parents=True)
+    for name in ("a", "below/b"):
+        pixels = rng.integers(0, 256, (20, 30, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"images/{name}.png")
+    line = ("predict", "--weights", weights, "--output", tmp_path / "out", "--device", "cpu")
+    line = (*line, "--format", "probabilities", "--summary", tmp_path / "s.json")
+    assert dsrl(*line, tmp_path / "images")[0] == 0
+    model = load_model(weights, "cpu")
+    for name in ("a", "below/b"):
+        expected = model.predict(tmp_path / f"images/{name}.png", probabilities=True)
+        with np.load(tmp_path / f"out/{name}.npz") as found:
+            assert np.abs(found["probabilities"] - expected).max() < 1e-3
+            assert found["probabilities"].dtype == np.float16
+            assert found["classes"].tolist() == [info.name for info in model.classes]
+    shares = json.loads((tmp_path / "s.json").read_text())["files"]["a.npz"]
+    mask = model.predict(tmp_path / "images/a.png")
+    counts = np.bincount(mask.ravel(), minlength=len(model.classes)) / mask.size
+    assert [*shares.values()] == pytest.approx(counts.tolist(), abs=0.002)
+    path = tmp_path / "out/a.npz"
+    content = path.read_bytes()
+    _, _, err = dsrl(*line, tmp_path / "images")
+    assert "kept predictions that were there: 2" in err
+    path.write_bytes(content[:200] + bytes([content[200] ^ 255]) + content[201:])
+    assert dsrl(*line, tmp_path / "images")[0] == 0
+    assert path.read_bytes() == content
+    np.savez(path, other=np.zeros(3))
+    code, _, err = dsrl(*line, tmp_path / "images")
+    assert code == 1 and "a.npz: exists, and was not made from" in err
