@@ -107,7 +107,8 @@ def test_measured_choices_are_those_of_the_csv_files() -> None:
         assert f" | {100 * best[0]:.1f} | {100 * best[1]:.1f} |" in page, layer
 
 
-def test_tables_of_results_are_those_of_the_csv_file() -> None:
+@pytest.mark.parametrize("file", ["docs/results/ablation-small.csv", "tests/golden/demo.csv"])
+def test_tables_of_results_are_those_of_the_csv_file(file: str) -> None:
     page = (ROOT / "docs/results.md").read_text()
-    table = format_table([read_scores(ROOT / "docs/results/ablation-small.csv")])
+    table = format_table([read_scores(ROOT / file)])
     assert [line for line in table.splitlines() if line.startswith("|") and line not in page] == []
