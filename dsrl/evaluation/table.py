@@ -168,15 +168,24 @@ def _stage_table(group: pd.DataFrame, varying: Sequence[str]) -> str:
 
 
 def _differences(group: pd.DataFrame, varying: Sequence[str]) -> list[str]:
-    """A table of what each row differs from the first one, seed by seed; none without seeds."""
-    first, *others = _over_seeds(group, varying)
+    """A table of what rows differ from the first one that was trained as long, or else from the
+    first of all, seed by seed; none without seeds."""
+    shown: list[pd.DataFrame] = []
     rows = []
-    for runs in others:
+    for runs in _over_seeds(group, varying):
+        alike = [other for other in shown if other.epochs.iloc[0] == runs.epochs.iloc[0]]
+        shown.append(runs)
+        first = (alike or shown)[0]
         pairs = runs.merge(first, on="seed", suffixes=("", "_first"))
-        if len(pairs) > 1:
+        if first is not runs and len(pairs) > 1:
             rows.append(
                 {key.capitalize().replace("_", " "): runs[key].iloc[0] for key in varying}
-                | {"Type": runs.type.iloc[0]}
+                | {
+                    "Type": runs.type.iloc[0],
+                    "Difference to": ", ".join(
+                        str(first[key].iloc[0]) for key in (*varying, "type")
+                    ),
+                }
                 | {
                     title: _interval(100 * (pairs[column] - pairs[f"{column}_first"]))
                     for title, column in (
@@ -190,9 +199,10 @@ def _differences(group: pd.DataFrame, varying: Sequence[str]) -> list[str]:
     if not rows:
         return []
     title = (
-        "Differences to the first row, in points, over pairs of equal seeds: mean [95 % interval]"
+        "Differences to the first row that was trained as long, or else to the first, in points, "
+        "over pairs of equal seeds: mean [95 % interval]"
     )
-    return [title, _markdown(pd.DataFrame(rows), text_columns=len(varying) + 1)]
+    return [title, _markdown(pd.DataFrame(rows), text_columns=len(varying) + 2)]
 
 
 def _interval(values: pd.Series) -> str:

@@ -132,12 +132,38 @@ def test_differences_are_paired_by_seed():
     found = dict(zip(cells(table, "Type"), cells(table, "SSSR+SISR"), strict=True))
     assert found == {
         "Type": "SSSR+SISR",
+        "Difference to": "SSSR",
         "Mean IoU": f"+1.30 [{1.3 - half:+.2f}, {1.3 + half:+.2f}]",
         "Mean IoU at label size": "+0.00 [+0.00, +0.00]",
         "Boundary IoU": "+0.00 [+0.00, +0.00]",
         "Seeds": "3",
     }
     assert "Differences" not in format_table([row(), row(type="SSSR+SISR")])
+
+
+def test_differences_are_to_what_was_trained_as_long():
+    """The control of longer training, whatever its experiment; without one, the first row."""
+    rows = [
+        ("control", "SSSR", 30, 0.50),
+        ("control", "SSSR (stage 2)", 38, 0.52),
+        ("chained", "SSSR", 30, 0.50),
+        ("chained", "SSSR+SISR", 38, 0.53),
+        ("chained", "SSSR+SISR+FA", 46, 0.54),
+    ]
+    frames = [
+        row(experiment=e, type=t, epochs=epochs, mean_iou=iou, seed=seed)
+        for e, t, epochs, iou in rows
+        for seed in (0, 1)
+    ]
+    text = format_table(frames)
+    lines = text[text.index("Differences to the first row") :].splitlines()[4:8]
+    found = [[cell.strip() for cell in line.split("|")[1:5]] for line in lines]
+    assert found == [
+        ["control", "SSSR (stage 2)", "control, SSSR", "+2.00 [+2.00, +2.00]"],
+        ["chained", "SSSR", "control, SSSR", "+0.00 [+0.00, +0.00]"],
+        ["chained", "SSSR+SISR", "control, SSSR (stage 2)", "+1.00 [+1.00, +1.00]"],
+        ["chained", "SSSR+SISR+FA", "control, SSSR", "+4.00 [+4.00, +4.00]"],
+    ]
 
 
 def test_tables_of_earlier_versions_are_read(tmp_path):
