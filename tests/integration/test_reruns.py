@@ -36,7 +36,7 @@ IMAGES_SHOWN = dict.fromkeys(("examples", "worst", "super_resolution", "affinity
     ("changes", "expected"),
     [
         (["demo_seed=1"], retrained(1, "demo_data", "unpack", "preprocess", "preprocess_train")),
-        (["fit=pad"], retrained(1, "preprocess", "preprocess_train")),
+        (["fit=pad"], retrained(1, "preprocess", "preprocess_train") | {"settings": 3}),
         (["w2=0.5", "stages={3: {epochs: 2}}"], retrained(3)),
         (["splits=[val, test]", "latency_runs=2"], REPORTED | BENCHMARKED_TWICE),
         (["examples=1"], IMAGES_SHOWN | {"results": 1, "all": 1}),

@@ -29,11 +29,11 @@ figures, and `resources` to nothing.
 | `camvid-small-espnetv2.yaml` | CamVid | 96x128 -> 192x256 | the paper's second network |
 | `camvid.yaml` | CamVid | 180x240 -> 360x480 | the recipe of the paper's size, on a GPU |
 | `ablation-small.yaml` | CamVid | 96x128 -> 192x256 | does DSRL help at equal training? |
-| `ablation-chained.yaml` | CamVid | 96x128 -> 192x256 | what it adds to a trained network, and the control |
+| `ablation-chained.yaml` | CamVid | 96x128 -> 192x256 | what it adds to a trained network |
 | `ablation.yaml` | CamVid | 180x240 -> 360x480 | the same with controls, on a GPU |
 | `figure1.yaml` | CamVid | 72x96 to 180x240 | accuracy against input size, on a GPU |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
-| `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's recipe, as far as it is known |
+| `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's recipe, as known |
 
 What most people change:
 
