@@ -107,8 +107,26 @@ def test_measured_choices_are_those_of_the_csv_files() -> None:
         assert f" | {100 * best[0]:.1f} | {100 * best[1]:.1f} |" in page, layer
 
 
-@pytest.mark.parametrize("file", ["docs/results/ablation-small.csv", "tests/golden/demo.csv"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "docs/results/ablation-small.csv",
+        "docs/results/ablation-chained.csv",
+        "tests/golden/demo.csv",
+    ],
+)
 def test_tables_of_results_are_those_of_the_csv_file(file: str) -> None:
     page = (ROOT / "docs/results.md").read_text()
     table = format_table([read_scores(ROOT / file)])
     assert [line for line in table.splitlines() if line.startswith("|") and line not in page] == []
+
+
+def test_the_readme_shows_the_rows_of_the_csv_file() -> None:
+    page = (ROOT / "README.md").read_text()
+    scores = pd.read_csv(ROOT / "docs/results/ablation-chained.csv").groupby(["experiment", "type"])
+    ious = 100 * scores.mean_iou.agg(["mean", "std"])
+    rows = {"SSSR": "SSSR", "SSSR+SISR": "SSSR (stage 2)", "SSSR+SISR+FA": "SSSR (stage 3)"}
+    for name, control in rows.items():
+        pairs = (ious.loc["small-chained", name], ious.loc["small-control", control])
+        cells = " | ".join(f"{pair['mean']:.2f} ± {pair['std']:.2f}" for pair in pairs)
+        assert f"| {name} | {cells} |" in page
