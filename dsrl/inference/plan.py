@@ -26,7 +26,7 @@ class Frame(NamedTuple):
 
     number: int | None  # in an animation or a video, from 0
     image: np.ndarray  # uint8 (h, w, 3), RGB
-    mask_size: tuple[int, int]  # height and width of the mask to write
+    mask_size: tuple[int, int]  # height and width of the mask to write: those of the image's file
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,6 +55,7 @@ class Predictor:
         *,
         probabilities: bool = False,
         tiles: bool = False,
+        native_size: tuple[int, int] | None = None,
     ) -> Any:
         """Predict the class of each pixel.
 
@@ -69,6 +70,9 @@ class Predictor:
             tiles: whether to predict an image that is larger than the network's output, twice the
                 input size, in overlapping tiles of that size, whose logits are averaged where they
                 overlap.
+            native_size: height and width of which a network with `fit: pad` keeps the aspect ratio,
+                where an image was stored at another one; by default, those of the image. Tiles
+                have their own.
 
         Returns:
             The mask: train ids, uint8 (*size); or the probabilities, float32 (C, *size). Of a
@@ -84,7 +88,9 @@ class Predictor:
         for start in range(0, len(arrays), BATCH):
             batch = arrays[start : start + BATCH]
             with explained_faults(len(batch), self.input_size):
-                for logits, array in zip(self._logits(batch, tiles), batch, strict=True):
+                for logits, array in zip(
+                    self._logits(batch, tiles, native_size), batch, strict=True
+                ):
                     results.append(_result(logits, size or array.shape[:2], probabilities))
         if isinstance(image, list):
             return results
@@ -92,19 +98,24 @@ class Predictor:
         return np.stack(results) if is_batch else results[0]
 
     @torch.no_grad()
-    def _logits(self, images: Sequence[np.ndarray], tiles: bool) -> Sequence[Tensor]:
+    def _logits(
+        self, images: Sequence[np.ndarray], tiles: bool, native_size: tuple[int, int] | None
+    ) -> Sequence[Tensor]:
         """Of each image, float32 (1, C, h, w), at the size at which they are computed."""
         tensors = [self._tensor(image) for image in images]
         if not tiles:
-            return self._forward(tensors)
+            return self._forward(tensors, native_size)
         size = self._transform.output_size
         return [blend_tiles(image, size, self._forward) for image in tensors]
 
-    def _forward(self, images: Sequence[Tensor]) -> list[Tensor]:
+    def _forward(
+        self, images: Sequence[Tensor], native_size: tuple[int, int] | None = None
+    ) -> list[Tensor]:
         """B images, uint8 (1, 3, h, w) of any h and w -> for each, the logits (1, C, h', w') of
         where it is in the network's output."""
-        logits = self.network(torch.cat([self._transform(image) for image in images])).logits
-        sizes = [(image.shape[-2], image.shape[-1]) for image in images]
+        sizes = [native_size or (image.shape[-2], image.shape[-1]) for image in images]
+        inputs = [self._transform(*pair) for pair in zip(images, sizes, strict=True)]
+        logits = self.network(torch.cat(inputs)).logits
         windows = [self._transform.box(size, scale=2).window for size in sizes]
         return [
             each[..., rows, columns]
@@ -188,8 +199,8 @@ def _masks(
                 yield frame, None
                 continue
             shares = target.file_format == "probabilities"
-            mask = predictor.predict(frame.image, size, tiles=target.tiles, probabilities=shares)
-            yield frame, mask
+            options = {"tiles": target.tiles, "native_size": frame.mask_size}
+            yield frame, predictor.predict(frame.image, size, probabilities=shares, **options)
     except (OSError, ValueError) as error:
         yield error
 

@@ -4,6 +4,7 @@ import shutil
 
 import pytest
 
+from dsrl.checkpoints.weights import Weights, load_weights, save_weights
 from dsrl.cli.main import build_parser, main
 from dsrl.cli.options import data_of_settings, data_of_weights, settings_from
 
@@ -44,6 +45,8 @@ def test_prepared_folder_is_named_by_the_settings(tmp_path):
     arguments = parse(*line)
     found = data_of_settings(arguments, settings_from(arguments))
     assert found.resolve() == folder
+    with pytest.raises(SystemExit, match=r"data/prepared/camvid-16x32-pad does not exist"):
+        main([*line, "--fit", "pad"])
     arguments = parse(*line, "--data", "other")
     assert str(data_of_settings(arguments, settings_from(arguments))) == "other"
 
@@ -61,6 +64,12 @@ def test_prepared_folder_is_named_by_the_weights(trained, tmp_path):
         data_of_weights(arguments, weights)
     (prepared / "demo-64x128").mkdir()
     assert data_of_weights(arguments, weights).name == "demo-64x128", "the output size"
+    (prepared / "demo-64x128-pad").mkdir()
+    assert data_of_weights(arguments, weights).name == "demo-64x128", "stretched"
+    found = load_weights(weights)
+    info = found.info.model_copy(update={"fit": "pad"})
+    save_weights(tmp_path / "padding.weights", Weights(info, found.layers))
+    assert data_of_weights(arguments, tmp_path / "padding.weights").name == "demo-64x128-pad"
     shutil.rmtree(prepared)
 
 

@@ -1,6 +1,8 @@
 """`fit: pad` keeps the aspect ratio, and what it adds around an image counts nowhere."""
 
+import json
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,16 +12,19 @@ from PIL import Image
 
 from dsrl import load_model
 from dsrl.checkpoints.network import build_network
-from dsrl.checkpoints.weights import Weights, save_weights
-from dsrl.config.sections import Augmentation
+from dsrl.checkpoints.weights import Weights, WeightsInfo, load_weights, save_weights
+from dsrl.config.sections import Augmentation, Fit
+from dsrl.config.strict import parse
 from dsrl.data.dataset import PreparedSplit, TrainingSet, network_inputs, output_labels
 from dsrl.data.description import load_description
 from dsrl.data.fit import fitted_box, stored_box
+from dsrl.data.manifest import read_manifest
 from dsrl.data.preprocess import preprocess
 from dsrl.data.transforms import InputTransform, normalise, resize_images
 from dsrl.evaluation import ConfusionMatrix
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.evaluation.reconstruction import mean_psnr
+from dsrl.system.files import write_text
 
 CPU = torch.device("cpu")
 FRAME = (64, 128)
@@ -115,24 +120,66 @@ def test_an_input_is_the_resized_image_and_zero_around_it():
     torch.testing.assert_close(found, expected)
 
 
-def test_scores_are_those_of_what_is_predicted(padded, weights, tmp_path):
-    """At the size of the labels, as `load_model` predicts; and at the output size."""
+def test_scores_are_those_of_what_the_network_says_inside(padded, weights):
     split, network = PreparedSplit(padded, "val"), build_network(weights, "test", 2)
-    save_weights(tmp_path / "a.weights", weights)
-    model, transform = load_model(tmp_path / "a.weights", "cpu"), weights.info.transform
-    native, output = (ConfusionMatrix(len(split.manifest.classes)) for _ in range(2))
+    transform, confusion = weights.info.transform, ConfusionMatrix(len(weights.info.classes))
     indices, images, labels = all_of(split)
-    for index in indices:
-        label = split.native_label(index)
-        mask = model.predict(split.images[index][split.box(index).window], label.shape)
-        native.update(torch.from_numpy(mask)[None], torch.from_numpy(label)[None])
     with torch.no_grad():
         found = network(network_inputs(split, indices, images, transform)).logits.argmax(1)
-    output.update(found, labels.long())
-    scores = evaluate(network, split, transform, CPU, native=True, batch_size=3)
-    assert scores.mean_iou_native == pytest.approx(native.mean_iou, rel=1e-3)
-    assert scores.mean_iou == pytest.approx(output.mean_iou, rel=1e-3)
+    confusion.update(found, labels.long())
+    scores = evaluate(network, split, transform, CPU, batch_size=len(split))
+    assert scores.confusion == confusion.matrix.tolist()
     assert sum(scores.class_pixels) == (split.labels != 255).sum()
+
+
+@pytest.mark.parametrize("size", [FRAME, (90, 170)])
+@pytest.mark.parametrize("network_fit", get_args(Fit))
+@pytest.mark.parametrize("data_fit", get_args(Fit))
+def test_predictions_of_a_split_are_what_is_scored(
+    padded, weights, dsrl, tmp_path, network_fit, data_fit, size
+):
+    """Also where the data are stored in another way, or at another size, than the network needs."""
+    if (data_fit, size) != ("pad", FRAME):
+        places = padded / "raw", "val", size, tmp_path / "data/val"
+        preprocess(load_description("demo"), *places, jobs=1, fit=data_fit)
+    data = padded if (data_fit, size) == ("pad", FRAME) else tmp_path / "data"
+    info = weights.info.model_copy(update={"fit": network_fit})
+    save_weights(tmp_path / "a.weights", Weights(info, weights.layers))
+    line = ("predict", "--weights", tmp_path / "a.weights", "--data", data, "--device", "cpu")
+    code, _, err = dsrl(*line, "--output", tmp_path / "masks", "--format", "train-ids")
+    assert code == 0, err
+    split, model = PreparedSplit(data, "val"), load_model(tmp_path / "a.weights", "cpu")
+    masks = []
+    for index, sample in enumerate(split.manifest.samples):
+        masks.append(np.array(Image.open(tmp_path / f"masks/{sample.name}.png")))
+        image, size = split.images[index][split.box(index).window], sample.native_size
+        assert np.array_equal(masks[-1], model.predict(image, size, native_size=size))
+    split._native = np.concatenate([mask.ravel() for mask in masks])
+    assert len(np.unique(split._native)) > 1
+    scores = evaluate(model.network, split, info.transform, CPU, native=True, batch_size=1)
+    assert scores.mean_iou_native == 1
+
+
+def test_what_is_stored_in_the_padding_changes_nothing(padded, weights):
+    """No score, no training sample."""
+    network, transform = build_network(weights, "test", 2), weights.info.transform
+    found = []
+    for seed in (None, 0):
+        split = PreparedSplit(padded, "val")
+        if seed is not None:
+            images = np.random.default_rng(seed).integers(0, 256, split.images.shape, np.uint8)
+            for index in range(len(split)):
+                window = (index, *split.box(index).window)
+                images[window] = split.images[window]
+            split.images = images
+        scores = evaluate(network, split, transform, CPU, native=True)
+        samples = TrainingSet(split, FRAME, Augmentation(rotation=20), seed=0)
+        quality = mean_psnr(network, split, transform, CPU)
+        found.append((scores, quality, [samples[0, index] for index in range(len(split))]))
+    (scores, quality, samples), (other_scores, other_quality, other_samples) = found
+    assert repr((scores, quality)) == repr((other_scores, other_quality))  # NaN is not NaN
+    for sample, other in zip(samples, other_samples, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(sample, other, strict=True))
 
 
 def test_stored_labels_are_scored_as_they_are(padded, weights):
@@ -179,3 +226,38 @@ def test_data_prepared_otherwise_are_refused(padded, prepared, dsrl, tmp_path, t
         code, _, err = dsrl(*line, "--output", tmp_path / "out")
         assert code == 1 and err.count("\n") == 1, err
         assert f"prepared with fit '{other}', but data.fit is '{fit}'; prepare the split" in err
+
+
+def test_a_training_keeps_it_in_its_weights_and_validates_alike(
+    padded, dsrl, tmp_path, tiny_settings
+):
+    config = tiny_settings(fit="pad", epochs=1).model_dump_json()
+    line = ("train", "--stage", 1, "--data", padded, "--config", config)
+    assert dsrl(*line, "--output", tmp_path / "stage1")[0] == 0
+    weights = load_weights(tmp_path / "stage1/final.weights")
+    assert weights.info.fit == "pad" and weights.info.provenance["recipe"]["fit"] == "pad"
+    split, network = PreparedSplit(padded, "val"), build_network(weights, "test")
+    scores = evaluate(network, split, weights.info.transform, CPU)
+    assert scores.cross_entropy == pytest.approx(weights.info.scores["cross_entropy"], rel=1e-4)
+    stretching = replace(weights.info.transform, fit="stretch")
+    other = evaluate(network, split, stretching, CPU).cross_entropy
+    assert other != pytest.approx(scores.cross_entropy, rel=1e-4), "which would prove nothing"
+
+
+def test_files_of_earlier_versions_stretch(prepared, make_weights, tmp_path, tiny_settings):
+    """They do not say how images become the input."""
+    manifest = json.loads((prepared / "val/manifest.json").read_text())
+    assert manifest.pop("fit") == "stretch"
+    write_text(tmp_path / "manifest.json", json.dumps(manifest))
+    assert read_manifest(tmp_path).fit == "stretch"
+    info = make_weights(1, encoder="test_resnet").info.model_dump(mode="json")
+    assert info.pop("fit") == "stretch"
+    assert parse(WeightsInfo, info, "a file").fit == "stretch"
+    assert "fit" not in tiny_settings().recipe(1).model_dump()
+
+
+def test_stretched_images_are_resized_and_nothing_else():
+    images = torch.randint(256, (2, 3, 90, 60), dtype=torch.uint8)
+    mean, std = torch.tensor([0.3, 0.4, 0.5]), torch.tensor([0.2, 0.2, 0.3])
+    found = InputTransform((32, 64), mean, std)(images)
+    assert torch.equal(found, normalise(resize_images(images.float(), (32, 64)), mean, std))
