@@ -228,6 +228,14 @@ def test_data_prepared_otherwise_are_refused(padded, prepared, dsrl, tmp_path, t
         assert f"prepared with fit '{other}', but data.fit is '{fit}'; prepare the split" in err
 
 
+def test_data_prepared_otherwise_are_not_replaced(padded):
+    before = (padded / "val/manifest.json").read_bytes()
+    places = padded / "raw", "val", FRAME, padded / "val"
+    with pytest.raises(FileExistsError, match=r"at 64x128 with fit 'pad'; choose another --output"):
+        preprocess(load_description("demo"), *places, jobs=1)
+    assert (padded / "val/manifest.json").read_bytes() == before
+
+
 def test_a_training_keeps_it_in_its_weights_and_validates_alike(
     padded, dsrl, tmp_path, tiny_settings
 ):
