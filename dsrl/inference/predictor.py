@@ -198,9 +198,16 @@ def _masks(
             if not needed:
                 yield frame, None
                 continue
-            shares = target.file_format == "probabilities"
-            options = {"tiles": target.tiles, "native_size": frame.mask_size}
-            yield frame, predictor.predict(frame.image, size, probabilities=shares, **options)
+            yield (
+                frame,
+                predictor.predict(
+                    frame.image,
+                    size,
+                    probabilities=target.file_format == "probabilities",
+                    tiles=target.tiles,
+                    native_size=frame.mask_size,
+                ),
+            )
     except (OSError, ValueError) as error:
         yield error
 
