@@ -210,7 +210,8 @@ def add_data(parser: Parser, named_by: str) -> None:
     parser.add_input(
         "--data",
         help="folder of a prepared data set "
-        f"(default: data/prepared/<data set>-<H>x<W>, as the {named_by} say)",
+        f"(default: data/prepared/<data set>-<H>x<W>, with -pad for `fit: pad`, as the {named_by} "
+        "say)",
     )
 
 
@@ -231,11 +232,11 @@ def data_of_settings(arguments: Arguments, settings: Settings) -> Path:
 
 def data_of_weights(arguments: Arguments, weights: Path) -> Path:
     """--data, or the only prepared folder of the data set that the weights were trained on; of
-    several, the one of their output size.
+    several, the one of their output size and `fit`.
 
     Raises:
         FileNotFoundError: there is none.
-        ValueError: there are several, and none of that size.
+        ValueError: there are several, and none of these.
     """
     from dsrl.checkpoints.weights import load_weights
 
