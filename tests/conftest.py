@@ -97,6 +97,23 @@ def make_weights(prepared: Path, tiny_settings: Callable[..., Settings]):
 
 
 @pytest.fixture(scope="session")
+def of_stages(make_weights, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Path]]:
+    """Files with untrained weights of the stages asked for, of another seed each; read only."""
+    from dsrl.checkpoints.weights import save_weights
+
+    folder = tmp_path_factory.mktemp("of_stages")
+
+    def save(*stages: int) -> list[Path]:
+        paths = [folder / f"{stage}.weights" for stage in stages]
+        for path, stage in zip(paths, stages, strict=True):
+            if not path.exists():
+                save_weights(path, make_weights(stage, seed=stage, encoder="test_resnet"))
+        return paths
+
+    return save
+
+
+@pytest.fixture(scope="session")
 def weights(make_weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file with untrained weights of stage 3; read only."""
     from dsrl.checkpoints.weights import save_weights

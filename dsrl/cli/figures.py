@@ -49,16 +49,7 @@ def add_plot_examples(commands: Any) -> None:
 def plot_examples(arguments: Arguments) -> None:
     from dsrl.figures.examples import plot_examples
 
-    plot_examples(
-        arguments.weights,
-        data_of_weights(arguments, arguments.weights[0]),
-        split=arguments.dataset_split,
-        count=arguments.count,
-        output=arguments.output,
-        device=arguments.device,
-        class_map=arguments.class_map,
-        worst=arguments.worst,
-    )
+    plot_examples(**of_split(arguments), class_map=arguments.class_map, worst=arguments.worst)
 
 
 def add_plot_curves(commands: Any) -> None:
@@ -141,14 +132,7 @@ def add_plot_super_resolution(commands: Any) -> None:
 def plot_super_resolution(arguments: Arguments) -> None:
     from dsrl.figures.super_resolution import plot_super_resolution
 
-    plot_super_resolution(
-        arguments.weights,
-        data_of_weights(arguments, arguments.weights[0]),
-        split=arguments.dataset_split,
-        count=arguments.count,
-        output=arguments.output,
-        device=arguments.device,
-    )
+    plot_super_resolution(**of_split(arguments))
 
 
 def add_plot_affinity(commands: Any) -> None:
@@ -174,15 +158,19 @@ def add_plot_affinity(commands: Any) -> None:
 def plot_affinity(arguments: Arguments) -> None:
     from dsrl.figures.affinity import plot_affinity
 
-    plot_affinity(
-        arguments.weights,
-        data_of_weights(arguments, arguments.weights[0]),
-        split=arguments.dataset_split,
-        count=arguments.count,
-        pixel=arguments.pixel and tuple(arguments.pixel),
-        output=arguments.output,
-        device=arguments.device,
-    )
+    plot_affinity(**of_split(arguments), pixel=arguments.pixel and tuple(arguments.pixel))
+
+
+def of_split(arguments: Arguments) -> dict[str, Any]:
+    """What the figures of weights on a split have in common."""
+    return {
+        "weights": arguments.weights,
+        "data": data_of_weights(arguments, arguments.weights[0]),
+        "split": arguments.dataset_split,
+        "count": arguments.count,
+        "output": arguments.output,
+        "device": arguments.device,
+    }
 
 
 def add_branches(parser: Parser) -> None:

@@ -51,8 +51,6 @@ def plot_affinity(
     check_format(output)
     torch_device = set_up_device(device)
     prepared = PreparedSplit(data, split)
-    if not len(prepared):
-        raise ValueError(f"{prepared.folder}: has no images")
     indices = spread(prepared, count)
     images = images_of(prepared, indices, torch_device)
     columns: list[tuple[str, np.ndarray]] = []

@@ -50,7 +50,8 @@ def plot_examples(
     Raises:
         OSError: a file cannot be read or written.
         ValueError: a file is damaged, weights and data have different classes and no map fits, the
-            scores are those of another split, or the image format is unsupported.
+            scores are those of another split, the split has no images, or the image format is
+            unsupported.
     """
     check_format(output)
     torch_device = set_up_device(device)

@@ -17,7 +17,13 @@ LEGEND = 0.6  # height of the legend
 
 
 def spread(split: PreparedSplit, count: int) -> list[int]:
-    """The indices of `count` images spread over a split, or of all."""
+    """The indices of `count` images spread over a split, or of all.
+
+    Raises:
+        ValueError: the split has no images.
+    """
+    if not len(split):
+        raise ValueError(f"{split.folder}: has no images")
     return np.linspace(0, len(split) - 1, min(count, len(split))).round().astype(int).tolist()
 
 

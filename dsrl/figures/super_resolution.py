@@ -41,8 +41,6 @@ def plot_super_resolution(
     check_format(output)
     torch_device = set_up_device(device)
     prepared = PreparedSplit(data, split)
-    if not len(prepared):
-        raise ValueError(f"{prepared.folder}: has no images")
     indices = spread(prepared, count)
     images = images_of(prepared, indices, torch_device)
     rows: list[dict[str, object]] = []

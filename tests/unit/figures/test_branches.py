@@ -12,21 +12,19 @@ from matplotlib.figure import Figure
 from dsrl.checkpoints.network import load_branches
 from dsrl.checkpoints.weights import prune, save_weights
 from dsrl.data.dataset import PreparedSplit
+from dsrl.data.description import load_description
+from dsrl.data.preprocess import preprocess
 from dsrl.evaluation.reconstruction import mean_psnr
 from dsrl.figures import affinity, super_resolution
+from dsrl.figures.examples import plot_examples
 from dsrl.figures.super_resolution import ssim
 
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def both(make_weights, tmp_path_factory) -> list[Path]:
-    """Untrained weights of stages 2 and 3."""
-    folder = tmp_path_factory.mktemp("branches")
-    paths = [folder / "2.weights", folder / "3.weights"]
-    for path, stage in zip(paths, (2, 3), strict=True):
-        save_weights(path, make_weights(stage, seed=stage, encoder="test_resnet"))
-    return paths
+@pytest.fixture
+def both(of_stages) -> list[Path]:
+    return of_stages(2, 3)
 
 
 @pytest.fixture
@@ -135,3 +133,22 @@ def test_weights_without_the_branch_are_refused(make_weights, tmp_path):
     for path in (first, pruned):
         with pytest.raises(ValueError, match=rf"{path.name}: has no super-resolution branch"):
             load_branches(path, CPU)
+
+
+@pytest.mark.parametrize(
+    "plot", [super_resolution.plot_super_resolution, affinity.plot_affinity, plot_examples]
+)
+def test_a_split_without_images_is_refused(both, tmp_path, plot):
+    (tmp_path / "raw").mkdir()
+    folder = tmp_path / "prepared/test"
+    preprocess(load_description("camvid"), tmp_path / "raw", "test", (64, 128), folder, jobs=1)
+    more = {"pixel": None} if plot is affinity.plot_affinity else {}
+    with pytest.raises(ValueError, match="prepared/test: has no images"):
+        plot(
+            *(both, folder.parent),
+            split="test",
+            count=1,
+            output=tmp_path / "a.png",
+            device="cpu",
+            **more,
+        )

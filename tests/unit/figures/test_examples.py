@@ -20,11 +20,8 @@ from dsrl.figures.figure import save_figure
 
 
 @pytest.fixture
-def weights(make_weights, tmp_path) -> list[Path]:
-    paths = [tmp_path / "1.weights", tmp_path / "3.weights"]
-    for path, stage in zip(paths, (1, 3), strict=True):
-        save_weights(path, make_weights(stage, seed=stage, encoder="test_resnet"))
-    return paths
+def weights(of_stages) -> list[Path]:
+    return of_stages(1, 3)
 
 
 @pytest.fixture
