@@ -19,7 +19,7 @@ from training import (
 from dsrl.checkpoints.network import build_network
 from dsrl.checkpoints.weights import load_weights, save_weights
 from dsrl.data.dataset import PreparedSplit, TrainingSet
-from dsrl.data.manifest import IGNORE_INDEX
+from dsrl.data.manifest import IGNORE_INDEX, read_manifest
 from dsrl.evaluation.evaluate import evaluate
 from dsrl.losses import Losses
 from dsrl.training.state import TrainingState, shares_batch_norm
@@ -41,6 +41,14 @@ def test_the_same_training_twice_gives_the_same_bits(
 def test_another_seed_gives_other_weights(prepared, tiny_settings, trained, tmp_path):
     train(tiny_settings(seed=2), 1, prepared, tmp_path)
     assert not same(final_layers(tmp_path), final_layers(trained[1]))
+
+
+def test_a_list_of_class_weights_acts(prepared, tiny_settings, trained, tmp_path):
+    ones = [1.0] * len(read_manifest(prepared / "train").classes)
+    train(tiny_settings(class_weights=ones), 1, prepared, tmp_path / "ones")
+    assert same(final_layers(tmp_path / "ones"), final_layers(trained[1])), "no weights at all"
+    train(tiny_settings(class_weights=[5.0, *ones[1:]]), 1, prepared, tmp_path / "first")
+    assert not same(final_layers(tmp_path / "first"), final_layers(trained[1]))
 
 
 @pytest.fixture(scope="module")
