@@ -7,35 +7,24 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path, PurePath
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
 from dsrl.config.sections import Fit
 from dsrl.data.array_files import ArrayFiles
 from dsrl.data.description import DatasetDescription
-from dsrl.data.fit import Box, stored_box
-from dsrl.data.images import ImageReader, Picture, is_clutter, pixel_limit
-from dsrl.data.labels import read_label
-from dsrl.data.manifest import IGNORE_INDEX, MANIFEST_NAME, Manifest, Sample, Triple, read_manifest
+from dsrl.data.images import ImageReader, is_clutter, pixel_limit
+from dsrl.data.manifest import MANIFEST_NAME, Manifest, Sample, Triple, read_manifest
 from dsrl.data.pairing import Pair
+from dsrl.data.prepare import prepare
 from dsrl.system.files import atomic_directory, sha256, write_text
 
 T = TypeVar("T")
 R = TypeVar("R")
 FAULTS = 20  # that are listed
-
-
-class Prepared(NamedTuple):
-    """The contribution of one image and its label to the prepared split."""
-
-    rows: dict[str, NDArray[np.uint8]]  # array file -> the rows to append
-    native_size: tuple[int, int]
-    values: NDArray[np.int64]  # (3, 256), how often each value occurs per channel
-    train_ids: NDArray[np.int64]  # (256,), how often each occurs in the prepared label
 
 
 def preprocess(
@@ -69,20 +58,23 @@ def preprocess(
         FileNotFoundError: `raw` does not exist.
         ValueError: an image or label is missing, damaged, of another size than its partner, or of a
             kind that would be misread, or a label has an unknown value; one line names the file.
-            Several faults of files are listed on stderr first, and the line has their number.
+            Several faults of files are listed on stderr first, and the line has their number. Or
+            the size is too small for the fit.
         OSError: `output` cannot be written.
     """
     raw, output = Path(raw), Path(output)
+    if fit == "pad" and min(size) < 2:
+        raise ValueError(f"size {size[0]} {size[1]}: expected at least 2 2 with fit 'pad'")
     _check_replaceable(output, (description.name, split, size, fit))
     faults = list[ValueError]()
     pairs = _find_pairs(description, raw, split, faults)
     reader = ImageReader(description.value_range)
-    prepare = partial(_prepare, description, raw, size, fit, split != "train", reader)
+    one = partial(prepare, description, raw, size, fit, split != "train", reader)
     samples, lonely = [], len(faults)
     values, train_ids = np.zeros((3, 256), np.int64), np.zeros(256, np.int64)
     with pixel_limit(description.max_pixels), atomic_directory(output) as folder:
         with ArrayFiles(folder, _row_shapes(size, split)) as arrays:
-            items = tqdm(_in_order(prepare, pairs, jobs), split, len(pairs), disable=None)
+            items = tqdm(_in_order(one, pairs, jobs), split, len(pairs), disable=None)
             for (name, image, label), item in zip(pairs, items, strict=True):
                 if isinstance(item, ValueError):
                     faults.append(item)
@@ -185,80 +177,6 @@ def _row_shapes(size: tuple[int, int], split: str) -> dict[str, tuple[int, ...]]
     shapes: dict[str, tuple[int, ...]] = {"images.npy": (*size, 3), "labels.npy": size}
     # Training never reads labels at their native size, and they take much space.
     return shapes if split == "train" else {**shapes, "native_labels.npy": ()}
-
-
-def _prepare(
-    description: DatasetDescription,
-    raw: Path,
-    size: tuple[int, int],
-    fit: Fit,
-    native: bool,
-    reader: ImageReader,
-    pair: Pair,
-) -> Prepared:
-    """Decode and resize one image with its label."""
-    _, image_path, label_path = pair
-    image, native_label = _align(
-        reader.read(raw / image_path), read_label(raw / label_path, description, reader), reader
-    )
-    box = stored_box((native_label.height, native_label.width), size, fit)
-    image = image.resize((box.width, box.height), Image.Resampling.BILINEAR)
-    label = np.asarray(native_label.resize((box.width, box.height), Image.Resampling.NEAREST))
-    rows = {
-        "images.npy": _framed(np.asarray(image), size, box, 0)[None],
-        "labels.npy": _framed(label, size, box, IGNORE_INDEX)[None],
-    }
-    if native:
-        rows["native_labels.npy"] = np.asarray(native_label).ravel()
-    return Prepared(
-        rows,
-        (native_label.height, native_label.width),
-        np.array(image.histogram(), np.int64).reshape(3, 256),
-        np.bincount(label.ravel(), minlength=256),
-    )
-
-
-def _framed(
-    pixels: NDArray[np.uint8], size: tuple[int, int], box: Box, fill: int
-) -> NDArray[np.uint8]:
-    """(h, w, ...) at its place in an array of `size`, with `fill` around it."""
-    if pixels.shape[:2] == size:
-        return pixels
-    frame = np.full((*size, *pixels.shape[2:]), fill, np.uint8)
-    frame[box.window] = pixels
-    return frame
-
-
-def _align(image: Picture, label: Picture, reader: ImageReader) -> tuple[Image.Image, Image.Image]:
-    """An image and its label, both upright or, where only that gives them the same size, one of
-    them as its pixels lie in its file.
-
-    Raises:
-        ValueError: their sizes differ either way.
-    """
-    if image.pixels.size == label.pixels.size:
-        for picture in (image, label) if image.orientation != label.orientation else ():
-            if picture.orientation != 1 and picture.size_in_file == picture.pixels.size:
-                reader.note(
-                    picture.path,
-                    "turned upright as EXIF says, as the other file of the pair is taken to be, "
-                    "which its size cannot tell; where that is wrong, remove the EXIF orientation",
-                )
-        return image.pixels, label.pixels
-    for picture, other in ((label, image), (image, label)):
-        if picture.size_in_file == other.pixels.size:
-            reader.note(
-                picture.path,
-                "taken as the pixels lie in the file, not upright as EXIF says, since the other "
-                "file of the pair has that size",
-            )
-            turned = picture.as_in_file()
-            return (turned, label.pixels) if picture is image else (image.pixels, turned)
-    (width, height), (image_width, image_height) = label.pixels.size, image.pixels.size
-    raise ValueError(
-        f"{label.path}: {width}x{height} pixels, but its image {image.path} has "
-        f"{image_width}x{image_height}; both need the same size"
-    )
 
 
 def _in_order(

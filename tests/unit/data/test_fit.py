@@ -219,6 +219,13 @@ def test_psnr_is_that_of_the_image_without_padding(padded, weights):
     assert found["psnr_bilinear"] == pytest.approx(float(torch.stack(expected).mean()), abs=1e-3)
 
 
+def test_a_frame_without_an_input_is_refused(padded, dsrl, tmp_path):
+    line = ("preprocess", "--dataset", "demo", "--raw", padded / "raw", "--dataset-split", "val")
+    code, _, err = dsrl(*line, "--size", 1, 1, "--fit", "pad", "--output", tmp_path / "out")
+    assert code == 1 and "size 1 1: expected at least 2 2 with fit 'pad'" in err, err
+    assert not (tmp_path / "out").exists()
+
+
 def test_data_prepared_otherwise_are_refused(padded, prepared, dsrl, tmp_path, tiny_settings):
     for data, fit, other in ((padded, "stretch", "pad"), (prepared, "pad", "stretch")):
         config = tiny_settings(fit=fit).model_dump_json()
