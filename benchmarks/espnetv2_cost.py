@@ -9,7 +9,7 @@ from collections import Counter
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.cost import parameters
 from dsrl.models.dsrl import DSRL
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from dsrl.checkpoints.format import load_any
 from dsrl.checkpoints.network import build_network
 from dsrl.checkpoints.weights import Weights, WeightsInfo
-from dsrl.config.sections import Model, Size
+from dsrl.config.model import Model
+from dsrl.config.sections import Size
 from dsrl.config.strict import parse
 from dsrl.data.description import load_description
 from dsrl.data.manifest import ClassInfo

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from dsrl.checkpoints.checkpoint import RunInfo, checkpoint_in
 from dsrl.checkpoints.format import check, load_any, save
-from dsrl.config.sections import Fit, Model, Size
+from dsrl.config.model import Model
+from dsrl.config.sections import Fit, Size
 from dsrl.config.strict import Strict, parse
 from dsrl.data.manifest import ClassInfo, Triple
 from dsrl.data.transforms import InputTransform

@@ -226,7 +226,7 @@ def data_of_settings(arguments: Arguments, settings: Settings) -> Path:
     if arguments.data is not None:
         return Path(arguments.data)
     name = load_description(settings.data.dataset).name
-    folder = PREPARED / f"{name}{settings.data.folder}"
+    folder = PREPARED / f"{name}{settings.data.folder_suffix}"
     return _existing(folder, [folder])
 
 

@@ -15,8 +15,9 @@ from dsrl.cli.options import (
     whole_number,
 )
 from dsrl.config.encoder_weights import encoder_file, missing_encoder_message
+from dsrl.config.model import Model
 from dsrl.config.recipe import STAGES
-from dsrl.config.sections import Augmentation, Data, Loss, Model, Resources, Training
+from dsrl.config.sections import Augmentation, Data, Loss, Resources, Training
 from dsrl.config.settings import Settings
 from dsrl.system.files import keep_inputs
 

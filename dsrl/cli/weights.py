@@ -17,8 +17,9 @@ from dsrl.cli.options import (
     whole_number,
 )
 from dsrl.config.encoder_weights import file_of_known, known_weights
+from dsrl.config.model import ENCODER_START, Model
 from dsrl.config.recipe import STAGES
-from dsrl.config.sections import ENCODER_START, Data, Model
+from dsrl.config.sections import Data
 
 
 def add_commands(commands: Any) -> None:

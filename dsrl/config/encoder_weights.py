@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 from dsrl.config.encoders import encoder_list, misspelt
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.config.strict import Strict, parse, read_yaml
 
 FOLDER = Path("data/encoders")

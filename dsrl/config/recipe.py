@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer
 
-from dsrl.config.sections import Augmentation, Fit, Loss, Model, Size, Training
+from dsrl.config.model import Model
+from dsrl.config.sections import Augmentation, Fit, Loss, Size, Training
 from dsrl.config.strict import Strict
 
 STAGES = (1, 2, 3)

@@ -1,7 +1,8 @@
 """The settings of a run, typed: one source of defaults, messages, JSON schema and documentation.
 
-A config file is a YAML mapping of the sections in `sections.py`; whatever it leaves out has its
-default. This module is read at every start of Snakemake and of `dsrl`, so it imports no torch.
+A config file is a YAML mapping of the sections in `sections.py` and `model.py`; whatever it leaves
+out has its default. This module is read at every start of Snakemake and of `dsrl`, so it imports no
+torch.
 """
 
 import re
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 
 from dsrl.config.encoder_weights import check_weights
 from dsrl.config.encoders import check_encoder
+from dsrl.config.model import Model
 from dsrl.config.recipe import STAGES, Recipe, Stage
 from dsrl.config.sections import (
     Augmentation,
@@ -20,7 +22,6 @@ from dsrl.config.sections import (
     Data,
     Demo,
     Loss,
-    Model,
     Report,
     Resources,
     Training,

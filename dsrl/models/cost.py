@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from dsrl.config.model import Model
 from dsrl.config.recipe import STAGE_NAMES
-from dsrl.config.sections import Model
 from dsrl.models.dsrl import DSRL
 
 

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.backbone import Backbone
 from dsrl.models.heads import Upsampler
 from dsrl.models.layers import BaseNetwork, conv_bn_relu, resize_like

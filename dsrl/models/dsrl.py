@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.deeplabv3plus import deeplabv3plus
 from dsrl.models.espnetv2 import espnetv2
 from dsrl.models.heads import SuperResolutionHead

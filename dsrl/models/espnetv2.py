@@ -9,7 +9,7 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.eesp import (
     Downsampler,
     EESPUnit,

@@ -8,8 +8,8 @@ from typing import Any
 from dsrl.checkpoints.encoder import load_decoder, load_encoder, load_zoo_file
 from dsrl.checkpoints.network import load_layers
 from dsrl.checkpoints.weights import Weights, WeightsInfo, weights_in
+from dsrl.config.model import ENCODER_START, Model
 from dsrl.config.recipe import Recipe
-from dsrl.config.sections import ENCODER_START, Model
 from dsrl.data.manifest import ClassInfo
 from dsrl.models.dsrl import DSRL
 from dsrl.system.files import sha256

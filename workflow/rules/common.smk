@@ -141,7 +141,7 @@ def prepared(split, file="manifest.json"):
         data = RUNS[wildcards.run].data
         return "data/prepared/{}{}/{}/{}".format(
             NAMES[data.dataset],
-            data.folder,
+            data.folder_suffix,
             split.format(**wildcards),
             file,
         )

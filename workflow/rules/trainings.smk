@@ -9,7 +9,7 @@ def training(run, stage):
     encoder = settings.starts_from_encoder(stage)
     return (
         settings.recipe(stage).model_dump_json(),
-        (NAMES[settings.data.dataset], settings.data.folder),
+        (NAMES[settings.data.dataset], settings.data.folder_suffix),
         encoder_file(settings.model) if encoder else training(run, stage - 1),
     )
 

@@ -62,7 +62,7 @@ seeds: [0, 1, 2]
 ```
 
 `make docs` writes this page and `workflow/schemas/config.schema.json` from
-`dsrl/config/settings.py` and `dsrl/config/sections.py`.
+`settings.py`, `sections.py` and `model.py` of `dsrl/config/`.
 """
 
 

@@ -7,7 +7,7 @@ from edgenets import dsrl_layers, imagenet_layers, segmentation_layers
 from safetensors.torch import save_file
 
 from dsrl.checkpoints.encoder import load_decoder, load_encoder, load_zoo_file
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.dsrl import DSRL
 from dsrl.models.edgenets import from_edgenets
 

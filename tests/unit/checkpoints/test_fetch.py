@@ -21,7 +21,7 @@ from dsrl.checkpoints import fetch
 from dsrl.checkpoints.encoder import load_encoder, load_zoo_file
 from dsrl.checkpoints.fetch import fetch_encoder
 from dsrl.config.encoder_weights import Source, sources
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.dsrl import DSRL
 from dsrl.system.files import sha256
 

@@ -9,7 +9,7 @@ import torch
 from dsrl.checkpoints.format import write
 from dsrl.checkpoints.network import build_network, load_layers, load_network
 from dsrl.checkpoints.weights import Weights, load_weights, prune, save_weights
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.dsrl import DSRL
 
 

@@ -10,7 +10,7 @@ from dsrl.config.encoder_weights import (
     missing_encoder_message,
     sources,
 )
-from dsrl.config.sections import ENCODER_START
+from dsrl.config.model import ENCODER_START
 from dsrl.config.settings import read_settings
 
 ESPNET = {"network": "espnetv2", "width_scale": 2}

@@ -269,7 +269,8 @@ import sys
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
-from dsrl.config.sections import Loss, Model
+from dsrl.config.model import Model
+from dsrl.config.sections import Loss
 from dsrl.losses import objective
 from dsrl.models.dsrl import DSRL
 from dsrl.training.state import batch_norms

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.cost import flops, latency, parameters
 from dsrl.models.dsrl import DSRL
 

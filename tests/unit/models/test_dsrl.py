@@ -4,7 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dsrl.config.sections import Loss, Model
+from dsrl.config.model import Model
+from dsrl.config.sections import Loss
 from dsrl.losses import objective
 from dsrl.models.dsrl import DSRL, PARTS
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from edgenets import dsrl_layers, imagenet_layers, segmentation_layers
 
-from dsrl.config.sections import Model
+from dsrl.config.model import Model
 from dsrl.models.dsrl import DSRL
 from dsrl.models.edgenets import from_edgenets
 

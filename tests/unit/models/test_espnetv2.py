@@ -8,7 +8,8 @@ import torch
 
 from dsrl.checkpoints.network import build_network
 from dsrl.checkpoints.weights import Weights, WeightsInfo, prune
-from dsrl.config.sections import Loss, Model
+from dsrl.config.model import Model
+from dsrl.config.sections import Loss
 from dsrl.config.settings import read_settings
 from dsrl.losses import objective
 from dsrl.models.cost import flops, parameters
