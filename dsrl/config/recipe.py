@@ -25,7 +25,7 @@ LATER_SETTINGS: dict[str, dict[str, Any]] = {
         "sync_batch_norm": "auto",
         "precision": "auto",
     },
-    "loss": {"fa_rows": None, "class_weights": "none"},
+    "loss": {"fa_rows": None, "class_weights": "none", "ohem_threshold": None},
     "augmentation": {"rotation": 0.0},
 }
 

@@ -134,6 +134,14 @@ class Loss(Strict):
         "1 / ln(1.1 + the class's share of the labelled training pixels), as ESPNet is trained; or "
         "a list, in the order of the classes",
     )
+    ohem_threshold: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="online hard example mining: the cross entropy is over the pixels whose true "
+        "class has a probability below this, such as 0.7, and at least over the hardest sixteenth. "
+        "Default: over all",
+    )
     fa_stride: int = Field(
         8,
         ge=8,

@@ -1,5 +1,6 @@
 """L = L_ce + w1 L_mse + w2 L_fa: the objectives of the stages (paper, Eq. 5)."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -48,7 +49,9 @@ def objective(
             that are merely unlabelled have one where no labels are needed. None: no padding.
         class_weights: see `mean_cross_entropy`.
     """
-    cross_entropy = mean_cross_entropy(output.logits, labels, class_weights)
+    cross_entropy = mean_cross_entropy(
+        output.logits, labels, class_weights, weights.ohem_threshold
+    )
     zero = cross_entropy.new_zeros(())
     mse = zero if output.image is None else mean_squared_error(output.image, images, inside)
     affinity = zero
@@ -72,7 +75,10 @@ def total_loss(cross_entropy: Tensor, mse: Tensor, affinity: Tensor, weights: Lo
 
 
 def mean_cross_entropy(
-    logits: Tensor, labels: Tensor, class_weights: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor | None = None,
+    ohem_threshold: float | None = None,
 ) -> Tensor:
     """Mean cross entropy over the labelled pixels; 0, not NaN, if there are none.
 
@@ -80,16 +86,35 @@ def mean_cross_entropy(
         logits: (B, C, H, W), any floating dtype; computed in float32.
         labels: (B, H, W), int64; IGNORE_INDEX for unlabelled pixels.
         class_weights: float32 (C,), what a pixel of each class weighs in the mean. None: all equal.
+        ohem_threshold: only over the pixels that `hard_labels` leaves. None: over all.
     """
     # One row per pixel, as channels-last logits lie in memory: a third faster on the CPU.
-    rows = logits.float().permute(0, 2, 3, 1).flatten(0, 2)
+    rows, labels = logits.float().permute(0, 2, 3, 1).flatten(0, 2), labels.flatten()
+    if ohem_threshold is not None:
+        labels = hard_labels(rows.detach(), labels, ohem_threshold)
     total = F.cross_entropy(
-        *(rows, labels.flatten(), class_weights), ignore_index=IGNORE_INDEX, reduction="sum"
+        *(rows, labels, class_weights), ignore_index=IGNORE_INDEX, reduction="sum"
     )
     labelled = labels != IGNORE_INDEX
     if class_weights is None:
         return _mean(total, labelled.sum())
     return _mean(total, (class_weights[labels.where(labelled, 0)] * labelled).sum())
+
+
+def hard_labels(logits: Tensor, labels: Tensor, threshold: float) -> Tensor:
+    """Online hard example mining (Shrivastava et al. 2016), as segmentation uses it: the labels of
+    the pixels whose true class has a probability below `threshold`, and in any case of the hardest
+    sixteenth of all pixels, as BiSeNet does (Yu et al. 2018); IGNORE_INDEX for the others.
+
+    Several processes choose among their own pixels each.
+
+    Args:
+        logits: float32 (N, C).
+        labels: int64 (N,); IGNORE_INDEX for unlabelled pixels.
+    """
+    losses = F.cross_entropy(logits, labels, ignore_index=IGNORE_INDEX, reduction="none")
+    hardest = losses.topk(max(1, len(labels) // 16), sorted=False).values.min()
+    return labels.where(losses >= hardest.clamp(max=-math.log(threshold)), IGNORE_INDEX)
 
 
 def class_weights(setting: str | Sequence[float], class_pixels: Sequence[int]) -> Tensor:

@@ -136,6 +136,7 @@ COMMON = {
     "--fa-stride": usage("7", "x"),
     "--fa-rows": COUNT,
     "--class-weights": [*usage("none-of-them", "[1,0]", "[1,x]", "[", None), *failure("[1,2]")],
+    "--ohem-threshold": usage("0", "1", "nan", "x"),
     "--worst": failure("table.csv", "absent", "data", "empty", "bytes"),
     "--pixel": [*usage("1", "a b", "1.5 2"), *failure("99 0", "0 -1")],
     "--separable": FLAG,

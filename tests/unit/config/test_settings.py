@@ -192,6 +192,7 @@ CONCERNS = {
     "loss.fa_stride": (16, LAST),
     "loss.fa_detach": ("segmentation", LAST),
     "loss.class_weights": ("inverse_log_frequency", ALL),
+    "loss.ohem_threshold": (0.7, ALL),
     "loss.fa_rows": (100, LAST),
     "augmentation.scale": ([1, 2], ALL),
     "augmentation.rotation": (15.0, ALL),

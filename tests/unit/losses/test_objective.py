@@ -249,6 +249,38 @@ def test_class_weights_are_given_or_of_the_frequency():
         class_weights([1.0, 2.5], [7, 8, 9])
 
 
+@pytest.mark.parametrize(("right", "by_threshold"), [(1.5, True), (8.0, False)])
+@pytest.mark.parametrize("weighed", [False, True])
+def test_hard_examples_are_those_below_the_threshold_and_the_hardest_sixteenth(
+    labels, images, right, by_threshold, weighed
+):
+    truth = labels.flatten()
+    logits = output_of(1).logits.detach()
+    logits += right * F.one_hot(labels % CLASSES, CLASSES).movedim(-1, 1)
+    logits.requires_grad_()
+    weights = torch.tensor([1.0, 2, 3, 4, 5]) if weighed else None
+    output = DSRLOutput(logits)
+    found = objective(output, labels, images, Loss(ohem_threshold=0.7), None, weights).cross_entropy
+
+    probabilities = logits.detach().double().softmax(1).movedim(1, -1).reshape(-1, CLASSES)
+    lost = -probabilities[torch.arange(len(truth)), truth % CLASSES].log()
+    order = lost.where(truth != 255, -1).argsort(descending=True)
+    below = int(((lost > -math.log(0.7)) & (truth != 255)).sum())
+    assert (below > len(truth) // 16) == by_threshold
+    hard = order[: below if by_threshold else len(truth) // 16]
+    share = torch.ones(CLASSES) if weights is None else weights
+    share = share.double()[truth[hard]]
+    assert found.item() == pytest.approx(float((share * lost[hard]).sum() / share.sum()), rel=1e-5)
+    found.backward()
+    learning = logits.grad.abs().sum(1).flatten().nonzero().flatten()
+    assert set(learning.tolist()) == set(hard.tolist())
+
+
+def test_without_hard_examples_there_is_no_loss(labels, images):
+    output, unlabelled = output_of(1), torch.full_like(labels, 255)
+    assert objective(output, unlabelled, images, Loss(ohem_threshold=0.7)).total == 0
+
+
 def test_pool_to_stride_averages_blocks():
     features = torch.randn(2, 4, 16, 24)
     for stride in (16, 32, 64):
