@@ -32,6 +32,7 @@ figures, and `resources` to nothing.
 | `ablation-chained.yaml` | CamVid | 96x128 -> 192x256 | what it adds to a trained network |
 | `ablation.yaml` | CamVid | 180x240 -> 360x480 | the same with controls, on a GPU |
 | `figure1.yaml` | CamVid | 72x96 to 180x240 | accuracy against input size, on a GPU |
+| `figure1-small.yaml` | CamVid | 48x64 to 96x128 | the same, on two cores |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
 | `cityscapes-espnetv2.yaml` | Cityscapes | 256x512 -> 512x1024 | the paper's recipe, as known |
 
