@@ -112,6 +112,8 @@ def test_measured_choices_are_those_of_the_csv_files() -> None:
     [
         "docs/results/ablation-small.csv",
         "docs/results/ablation-chained.csv",
+        "docs/results/camvid-small.csv",
+        "docs/results/camvid-small-espnetv2.csv",
         "tests/golden/demo.csv",
     ],
 )
