@@ -106,6 +106,23 @@ def test_measured_choices_are_those_of_the_csv_files() -> None:
         best = runs.groupby("seed").val_mean_iou.max()
         assert f" | {100 * best[0]:.1f} | {100 * best[1]:.1f} |" in page, layer
 
+    frame = pd.read_csv(ROOT / "docs/results/choices.csv").set_index(["experiment", "stage"])
+    last = frame[frame.epoch == frame.groupby(level=[0, 1]).epoch.transform("max")]
+    for change, name in {
+        "w2 = 0.1": "small-chained-w2-low",
+        "w2 = 1": "small-chained",
+        "w2 = 10": "small-chained-w2-high",
+        "w2 = 1, `fa_detach: super_resolution`": "small-chained-detach",
+    }.items():
+        row = last.loc[name, 3]
+        cells = f"{row.feature_affinity:.3f} | {row.val_psnr:.2f} | {100 * row.val_mean_iou:.2f}"
+        assert f"| {change} | {cells} |" in page
+    ious = (100 * last.val_mean_iou).round(2)
+    assert f"in stages 2 and 3 | | | {ious['small-control', 3]} |" in page
+    for name in ("small-chained", "small-control", "small-chained-residual"):
+        assert f"{ious[name, 2]} and {ious[name, 3]}" in " ".join(page.split()), name
+    assert f"{ious['full-output upsampler', 1]:.1f} % at the last epoch" in " ".join(page.split())
+
 
 @pytest.mark.parametrize(
     "file",
