@@ -12,6 +12,7 @@ from torch import Tensor
 from dsrl.checkpoints.checkpoint import RunInfo, checkpoint_in
 from dsrl.checkpoints.format import check, load_any, save
 from dsrl.config.model import Model
+from dsrl.config.recipe import STAGE_NAMES
 from dsrl.config.sections import Fit, Size
 from dsrl.config.strict import Strict, parse
 from dsrl.data.manifest import ClassInfo, Triple
@@ -60,6 +61,16 @@ class WeightsInfo(Strict):
             experiment_id=run.experiment_id,
             description=run.description,
         )
+
+    @property
+    def type(self) -> str:
+        """What acted in the training, as in `STAGE_NAMES`: a branch whose loss had the weight 0 did
+        not, and then the stage is named, too."""
+        loss = self.provenance.get("recipe", {}).get("loss", {})
+        parts = {"SISR": self.stage > 1 and loss.get("w1") != 0}
+        parts["FA"] = self.stage > 2 and loss.get("w2") != 0
+        name = "+".join(["SSSR", *(part for part, acted in parts.items() if acted)])
+        return name if name == STAGE_NAMES[self.stage] else f"{name} (stage {self.stage})"
 
     @property
     def epochs(self) -> int:

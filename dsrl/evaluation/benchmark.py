@@ -13,7 +13,6 @@ import dsrl
 from dsrl.checkpoints.network import LoadedNetwork, load_network
 from dsrl.checkpoints.provenance import as_text, differences
 from dsrl.checkpoints.weights import WeightsInfo
-from dsrl.config.recipe import STAGE_NAMES
 from dsrl.config.settings import Settings
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.manifest import read_manifest
@@ -132,16 +131,6 @@ def check_settings(info: WeightsInfo, settings: Settings, weights: Path) -> None
         )
 
 
-def row_name(info: WeightsInfo) -> str:
-    """What acted in the training of a stage, as in `STAGE_NAMES`: a branch whose loss had the
-    weight 0 did not, and then the stage is named, too."""
-    loss = info.provenance.get("recipe", {}).get("loss", {})
-    parts = {"SISR": info.stage > 1 and loss.get("w1") != 0}
-    parts["FA"] = info.stage > 2 and loss.get("w2") != 0
-    name = "+".join(["SSSR", *(part for part, acted in parts.items() if acted)])
-    return name if name == STAGE_NAMES[info.stage] else f"{name} (stage {info.stage})"
-
-
 def most_frequent_class(split: PreparedSplit, not_scored: Collection[int] = ()) -> int:
     """Train id of the scored class with most pixels in the training split beside `split`, or in
     `split` where there is none."""
@@ -190,7 +179,7 @@ def _identity(loaded: LoadedNetwork, split: PreparedSplit, device: torch.device)
     info = loaded.info
     height, width = info.input_size
     return {
-        "type": row_name(info),
+        "type": info.type,
         "dataset": split.manifest.dataset,
         "split": split.manifest.split,
         "images": len(split),

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from dsrl.checkpoints.network import load_branches
 from dsrl.checkpoints.weights import WeightsInfo
-from dsrl.config.recipe import STAGE_NAMES
 from dsrl.config.sections import Loss
 from dsrl.data.dataset import PreparedSplit, network_inputs
 from dsrl.figures.figure import check_format, save_figure
@@ -67,7 +66,7 @@ def plot_affinity(
         for branch, features in zip(("SSSR", "SISR"), network.branch_features(inputs), strict=True):
             pooled = pool_to_stride(features, (2 * height, 2 * width), stride)
             maps = similarity(pooled, (row / height, column / width))
-            columns.append((f"{branch} in {STAGE_NAMES[info.stage]}", maps.cpu().numpy()))
+            columns.append((f"{branch} in {info.type}", maps.cpu().numpy()))
     figure = image_grid(columns, below=0.7)
     for ax in figure.axes[:: len(columns)]:
         ax.plot(column, row, "P", color="white", markeredgecolor="black", markersize=10)

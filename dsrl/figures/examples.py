@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from dsrl.checkpoints.network import load_network
-from dsrl.config.recipe import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit, network_inputs, output_labels
 from dsrl.data.manifest import IGNORE_INDEX
 from dsrl.data.palette import colour
@@ -63,7 +62,7 @@ def plot_examples(
     columns: list[tuple[str, np.ndarray]] = []  # a list, as two weights may be of one stage
     for path in weights:
         network, transform, info = load_network(path, torch_device)
-        title, mapped = STAGE_NAMES[info.stage], match_classes(info, path, prepared, class_map)
+        title, mapped = info.type, match_classes(info, path, prepared, class_map)
         inputs = network_inputs(prepared, indices, images, transform)
         if not columns:
             columns.append(("input", denormalise(inputs, transform)))

@@ -10,7 +10,6 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from dsrl.checkpoints.network import load_branches
-from dsrl.config.recipe import STAGE_NAMES
 from dsrl.data.dataset import PreparedSplit, network_inputs
 from dsrl.evaluation.reconstruction import mean_quality, psnr, reconstruct
 from dsrl.figures.figure import check_format, save_figure
@@ -67,7 +66,7 @@ def plot_super_resolution(
             )
             add("bilinear", bilinear, qualities[1])
             add("bicubic", bicubic, qualities[2])
-        add(STAGE_NAMES[info.stage], found, qualities[0])
+        add(info.type, found, qualities[0])
     columns.append(("target", to_pixels(target)))
     with atomic_file(output.with_suffix(".csv")) as temporary:
         pd.DataFrame(rows).to_csv(temporary, index=False)

@@ -19,7 +19,7 @@ from dsrl.data.description import load_description
 from dsrl.data.preprocess import preprocess
 from dsrl.data.transforms import resize_logits
 from dsrl.evaluation import ConfusionMatrix
-from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class, row_name
+from dsrl.evaluation.benchmark import benchmark, constant_scores, most_frequent_class
 from dsrl.evaluation.evaluate import evaluate, near_another_class
 from dsrl.models.cost import flops, parameters
 
@@ -250,4 +250,4 @@ def test_boundary_iou_counts_only_pixels_near_another_class(prepared, weights, n
 )
 def test_a_row_is_called_by_what_acted(weights, stage, loss, name):
     recipe = {"recipe": {"loss": loss}}
-    assert row_name(weights.info.model_copy(update={"stage": stage, "provenance": recipe})) == name
+    assert weights.info.model_copy(update={"stage": stage, "provenance": recipe}).type == name

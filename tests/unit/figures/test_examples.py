@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from dsrl.checkpoints.network import load_network
-from dsrl.checkpoints.weights import save_weights
+from dsrl.checkpoints.weights import Weights, load_weights, save_weights
 from dsrl.data.dataset import PreparedSplit
 from dsrl.data.palette import colour
 from dsrl.figures import examples
@@ -61,6 +61,23 @@ def test_columns_and_rows(prepared, weights, saved, tmp_path):
             assert np.mean(prediction != colour(labels, classes)) < 0.001
         assert not np.array_equal(shown[1], shown[2])
         assert np.array_equal(shown[3], colour(split.labels[index], classes))
+
+
+def test_a_control_is_called_by_what_acted(prepared, weights, saved, tmp_path):
+    control = load_weights(weights[1])
+    recipe = {"recipe": {"loss": {"w1": 0, "w2": 0}}}
+    info = control.info.model_copy(update={"provenance": recipe})
+    save_weights(tmp_path / "control.weights", Weights(info, control.layers))
+    examples.plot_examples(
+        [tmp_path / "control.weights", weights[1]],
+        prepared,
+        split="val",
+        count=1,
+        output=tmp_path / "a.png",
+        device="cpu",
+    )
+    titles = [ax.get_title() for ax in saved[0].axes]
+    assert titles[1:3] == ["SSSR (stage 3), 64x128", "SSSR+SISR+FA, 64x128"]
 
 
 def test_an_unknown_format_is_refused_before_the_work(tmp_path):
