@@ -127,6 +127,7 @@ def test_measured_choices_are_those_of_the_csv_files() -> None:
 @pytest.mark.parametrize(
     "file",
     [
+        "docs/results/ablation-short.csv",
         "docs/results/ablation-small.csv",
         "docs/results/ablation-chained.csv",
         "docs/results/camvid-small.csv",
@@ -140,12 +141,33 @@ def test_tables_of_results_are_those_of_the_csv_file(file: str) -> None:
     assert [line for line in table.splitlines() if line.startswith("|") and line not in page] == []
 
 
-def test_the_readme_shows_the_rows_of_the_csv_file() -> None:
+def test_curves_of_results_are_those_of_the_csv_file() -> None:
+    page = " ".join((ROOT / "docs/results.md").read_text().split())
+    frame = pd.read_csv(ROOT / "docs/results/ablation-short-histories.csv")
+    before = {1: 0, 2: 36, 3: 44}
+    for experiment, stages in (
+        ("short-control", {1: "short-chained", 2: "short-control", 3: "short-control"}),
+        ("short-chained", dict.fromkeys((1, 2, 3), "short-chained")),
+        ("short-equal", {3: "short-equal"}),
+    ):
+        found = {}
+        for stage, name in stages.items():
+            rows = frame[(frame.experiment == name) & (frame.stage == stage)]
+            offset = before[stage] if len(stages) > 1 else 0
+            for epoch, iou in (100 * rows.groupby("epoch").val_mean_iou.mean()).items():
+                found[epoch + offset] = f"{iou:.1f}"
+        cells = [found[epoch] for epoch in (8, 16, 24, 36, 44, 52) if epoch in found]
+        assert f"(`{experiment}`) | {' | '.join(cells)} |" in page, experiment
+
+
+def test_the_readme_shows_the_rows_of_the_csv_files() -> None:
     page = (ROOT / "README.md").read_text()
-    scores = pd.read_csv(ROOT / "docs/results/ablation-chained.csv").groupby(["experiment", "type"])
-    ious = 100 * scores.mean_iou.agg(["mean", "std"])
     rows = {"SSSR": "SSSR", "SSSR+SISR": "SSSR (stage 2)", "SSSR+SISR+FA": "SSSR (stage 3)"}
     for name, control in rows.items():
-        pairs = (ious.loc["small-chained", name], ious.loc["small-control", control])
-        cells = " | ".join(f"{pair['mean']:.2f} ± {pair['std']:.2f}" for pair in pairs)
-        assert f"| {name} | {cells} |" in page
+        cells = []
+        for size, file in (("short", "ablation-short"), ("small", "ablation-chained")):
+            scores = pd.read_csv(ROOT / f"docs/results/{file}.csv").groupby(["experiment", "type"])
+            ious = 100 * scores.mean_iou.agg(["mean", "std"])
+            for key in ((f"{size}-chained", name), (f"{size}-control", control)):
+                cells.append(f"{ious.loc[key, 'mean']:.2f} ± {ious.loc[key, 'std']:.2f}")
+        assert f"| {name} | {' | '.join(cells)} |" in page

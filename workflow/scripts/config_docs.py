@@ -31,6 +31,7 @@ figures, and `resources` to nothing.
 | `ablation-small.yaml` | CamVid | 96x128 -> 192x256 | does DSRL help at equal training? |
 | `ablation-chained.yaml` | CamVid | 96x128 -> 192x256 | what it adds to a trained network |
 | `ablation.yaml` | CamVid | 180x240 -> 360x480 | the same with controls, on a GPU |
+| `ablation-short.yaml` | CamVid | 180x240 -> 360x480 | the same, shorter |
 | `figure1.yaml` | CamVid | 72x96 to 180x240 | accuracy against input size, on a GPU |
 | `figure1-small.yaml` | CamVid | 48x64 to 96x128 | the same, on two cores |
 | `cityscapes.yaml` | Cityscapes | 256x512 -> 512x1024 | the reference numbers, on a GPU |
