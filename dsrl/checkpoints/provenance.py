@@ -4,8 +4,16 @@ of their scores carry, and how two of them differ. `RunInfo.provenance` makes th
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dsrl.config.recipe import LATER_SETTINGS
+
 Provenance = Mapping[str, Any]
 ABSENT = "unused"
+# What is left out of a recipe where it has its default.
+DEFAULTS: dict[tuple[str, ...], Any] = {("recipe", "fit"): "stretch"} | {
+    ("recipe", section, key): value
+    for section, values in LATER_SETTINGS.items()
+    for key, value in values.items()
+}
 
 # How differences are named that are not settings.
 NAMES = {"train": "training images", "val": "validation images", "initial": "initial weights"}
@@ -27,7 +35,8 @@ def differences(found: Provenance, wanted: Provenance) -> dict[str, str]:
         elif key[0] == "code":
             differing["code"] = "another version"
         else:
-            values = (values.get(key, ABSENT) for values in (there, here))
+            absent = DEFAULTS.get(key, ABSENT)
+            values = (values.get(key, absent) for values in (there, here))
             differing[key[-1]] = "{} there, {} here".format(*values)
     return differing
 

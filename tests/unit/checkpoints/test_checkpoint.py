@@ -72,6 +72,10 @@ def test_provenance_differs_in_what_the_weights_depend_on():
     assert how(epochs=3, encoder="resnet18").keys() == {"epochs", "encoder"}
     assert how(initial="abc") == {"initial weights": "others"}
     assert how(stage=2)["stage"] == "1 there, 2 here" and "w1" in how(stage=2)
+    assert how(ohem_threshold=0.7, fit="pad") == {
+        "ohem_threshold": "None there, 0.7 here",
+        "fit": "stretch there, pad here",
+    }, "recipes leave these out where they have their default"
     assert how(w2=0.3, fa_stride=16, experiment="x") == {}, "settings of later stages"
     moved = run_info().data.model_copy(update={"folder": "moved"})
     other = run_info().model_copy(update={"data": moved, "resources": Resources(num_workers=7)})
