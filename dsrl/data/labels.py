@@ -105,7 +105,7 @@ def _palette_agrees(image: Image.Image, values: NDArray[Any], labels: Sequence[L
     described = set().union(*ids.values())
     used = set(np.flatnonzero(np.bincount(values.ravel())).tolist())
     elsewhere, unknown, unknown_used = [], 0, 0
-    for index, colour in enumerate(_colours(image)):
+    for index, colour in enumerate(palette_colors(image)):
         # What is not used may be there to fill the palette, which is done in black.
         if index not in ids.get(colour, ()) and (
             index in used or (index in described and any(colour))
@@ -117,7 +117,7 @@ def _palette_agrees(image: Image.Image, values: NDArray[Any], labels: Sequence[L
     # What is not used must not make up for what is.
     if len(elsewhere) > unknown or len(used & set(elsewhere)) > unknown_used:
         index = elsewhere[0]
-        colour = _colours(image)[index]
+        colour = palette_colors(image)[index]
         raise UnsuitableImageError(
             f"its palette shows the index {index} as {list(colour)}, the color of the label "
             f"{min(ids[colour])}, so that its indices are not the label ids; save it as RGB, whose "
@@ -134,5 +134,6 @@ def _voc_color(index: int) -> tuple[int, ...]:
     )
 
 
-def _colours(image: Image.Image) -> list[tuple[int, ...]]:
+def palette_colors(image: Image.Image) -> list[tuple[int, ...]]:
+    """The colors of the indices of a palette image: red, green, blue."""
     return [tuple(colour) for colour in np.reshape(image.getpalette() or [], (-1, 3)).tolist()]

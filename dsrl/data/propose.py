@@ -16,7 +16,7 @@ from tqdm import tqdm
 from dsrl.data.depth import read_header, stored_values
 from dsrl.data.description import packed_colors, unpacked
 from dsrl.data.images import open_image
-from dsrl.data.labels import COLORS, LOSSLESS, MODES, opaque_colors
+from dsrl.data.labels import COLORS, LOSSLESS, MODES, opaque_colors, palette_colors
 from dsrl.data.patterns import pictures_below
 
 SPLITS = {
@@ -28,7 +28,8 @@ FEW = 64  # values or colors, of labels; photographs have more
 LOOKED_AT = 3  # files that tell whether a group has images or labels
 UNLABELLED = 255  # by convention
 
-Value = int | tuple[int, ...]  # a label id, or a color
+Color = tuple[int, ...]  # red, green, blue
+Value = int | Color  # a label id, or a color
 
 
 class Group(NamedTuple):
@@ -66,7 +67,8 @@ def propose(folder: Path) -> str:
 
     Raises:
         NotADirectoryError: there is no such folder.
-        ValueError: no images with labels are found in it, or some labels have ids, others colors.
+        ValueError: no images with labels are found in it, some labels have ids, others colors, or
+            palettes differ.
     """
     if not folder.is_dir():
         raise NotADirectoryError(f"{folder}: no such folder")
@@ -82,7 +84,7 @@ def propose(folder: Path) -> str:
     if not {"train", "val"} <= splits.keys():
         splits = defaultdict(list, {"all": matches})
     patterns = {name: _patterns(found) for name, found in splits.items()}
-    counts = _count(folder, matches)
+    counts, palette = _count(folder, matches)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", folder.resolve().name).strip("-._") or "my-data"
     lines = [
         f"# Proposed by `dsrl describe {folder}`: check the patterns, and name the labels.",
@@ -101,7 +103,7 @@ def propose(folder: Path) -> str:
         lines.append(
             "split: {train: 0.8, val: 0.2, seed: 0} # group: PLACEHOLDER keeps its files together"
         )
-    return "\n".join([*lines, *_labels(counts), ""])
+    return "\n".join([*lines, *_labels(counts, palette), ""])
 
 
 def _matches(root: Path) -> Iterator[Match]:
@@ -205,23 +207,39 @@ def _patterns(matches: Sequence[Match]) -> tuple[str, str]:
     return texts[0].removeprefix("./"), texts[1].removeprefix("./")
 
 
-def _count(root: Path, matches: Sequence[Match]) -> Counter[Value]:
+def _count(root: Path, matches: Sequence[Match]) -> tuple[Counter[Value], dict[int, Color]]:
     """How often each value occurs in the label files, of all splits: a value that is missing in
-    the description stops `dsrl preprocess`."""
+    the description stops `dsrl preprocess`; and the colors that palettes show the ids in."""
     counts: Counter[Value] = Counter()
+    palette: dict[int, Color] = {}
+    shown_by: dict[int, str] = {}
     files = [file for match in matches for file in match.labels.files.values()]
     for file in tqdm(files, "count", unit="label", disable=None, leave=False):
         with open_image(root / file) as image:
-            counts += _values(image, root / file)
+            found = _values(image, root / file)
+            counts += found
+            colors = palette_colors(image) if image.mode == "P" else []
+        for value in found:
+            if not isinstance(value, int) or value >= len(colors):
+                continue
+            if palette.setdefault(value, colors[value]) != colors[value]:
+                raise ValueError(
+                    f"{root / file}: its palette shows the index {value} as "
+                    f"{list(colors[value])}, that of {shown_by[value]} as {list(palette[value])}, "
+                    "so that indices are not ids; save the label files as RGB, whose colors are "
+                    "mapped"
+                )
+            shown_by.setdefault(value, file)
     if len({type(value) for value in counts}) > 1:
         raise ValueError(
             f"{root / matches[0].labels.folder}: some label files have ids and others colors; save "
             "them all in one way"
         )
-    return counts
+    grey = all(color == (value,) * 3 for value, color in palette.items())
+    return counts, {} if grey or len(set(palette.values())) < len(palette) else palette
 
 
-def _labels(counts: Counter[Value]) -> Iterator[str]:
+def _labels(counts: Counter[Value], palette: Mapping[int, Color]) -> Iterator[str]:
     """The lines of `labels`, with the share of each value as a comment."""
     colors = any(isinstance(value, tuple) for value in counts)
     what = "colors" if colors else "values"
@@ -231,9 +249,10 @@ def _labels(counts: Counter[Value]) -> Iterator[str]:
         if isinstance(value, tuple):
             text = f"id: {number}, name: class_{number}, color: {list(value)}"
         elif value == UNLABELLED:
-            text = f"id: {value}, name: unlabelled, color: [0, 0, 0], ignore: true"
+            color = palette.get(value, (0, 0, 0))
+            text = f"id: {value}, name: unlabelled, color: {list(color)}, ignore: true"
         else:
             hue = number * 0.618 % 1  # neighbours differ most
-            color = [round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.7, 0.9)]
-            text = f"id: {value}, name: class_{value}, color: {color}"
+            color = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.7, 0.9))
+            text = f"id: {value}, name: class_{value}, color: {list(palette.get(value, color))}"
         yield f"  - {{{text}}} # {share}"

@@ -168,6 +168,6 @@ def test_the_readme_shows_the_rows_of_the_csv_files() -> None:
         for size, file in (("short", "ablation-short"), ("small", "ablation-chained")):
             scores = pd.read_csv(ROOT / f"docs/results/{file}.csv").groupby(["experiment", "type"])
             ious = 100 * scores.mean_iou.agg(["mean", "std"])
-            for key in ((f"{size}-chained", name), (f"{size}-control", control)):
-                cells.append(f"{ious.loc[key, 'mean']:.2f} ± {ious.loc[key, 'std']:.2f}")
+            pairs = [ious.loc[f"{size}-chained", name], ious.loc[f"{size}-control", control]]
+            cells += [f"{pair['mean']:.2f} ± {pair['std']:.2f}" for pair in pairs]
         assert f"| {name} | {' | '.join(cells)} |" in page

@@ -133,6 +133,42 @@ def test_a_damaged_image_hides_no_others(tmp_path):
     assert "image: i/{name}.jpg" in propose(tmp_path / "data")
 
 
+def palettes(root: Path, *palettes: list[int]) -> None:
+    """Images, and masks of the ids 0, 1 and 2 that show them in the colors of these palettes."""
+    for number, palette in enumerate(palettes):
+        image(root / f"i/{number}.jpg")
+        (root / "l").mkdir(exist_ok=True)
+        mask = Image.fromarray(RNG.choice(3, SIZE).astype(np.uint8), "P")
+        mask.putpalette(palette)
+        mask.save(root / f"l/{number}.png")
+
+
+def test_palettes_tell_the_colors_of_the_ids(tmp_path):
+    palettes(tmp_path / "data", *[COLORS.ravel().tolist()] * 5)
+    prepared(tmp_path)
+    labels = yaml.safe_load((tmp_path / "own.yaml").read_text())["labels"]
+    assert [(entry["id"], entry["color"]) for entry in labels] == list(enumerate(COLORS.tolist()))
+
+
+def test_a_grey_palette_tells_no_colors(tmp_path):
+    grey, plain = tmp_path / "grey", tmp_path / "plain"
+    palettes(grey, *[[value for value in range(256) for _ in range(3)]] * 4)
+    for number in range(4):
+        image(plain / f"i/{number}.jpg")
+        label(plain / f"l/{number}.png", values=(0, 1, 2))
+    texts = [yaml.safe_load(propose(folder))["labels"] for folder in (grey, plain)]
+    assert [entry["color"] for entry in texts[0]] == [entry["color"] for entry in texts[1]]
+
+
+def test_palettes_that_differ_are_refused(tmp_path):
+    one, other = COLORS.ravel().tolist(), COLORS[::-1].ravel().tolist()
+    palettes(tmp_path / "data", one, one, other, one)
+    with pytest.raises(
+        ValueError, match=r"l/2\.png: its palette shows the index 0 as \[.*l/0\.png"
+    ):
+        propose(tmp_path / "data")
+
+
 def test_ids_and_colors_together_are_refused_in_one_line(tmp_path):
     for number in range(4):
         image(tmp_path / f"data/i/{number}.jpg")
