@@ -49,9 +49,7 @@ def objective(
             that are merely unlabelled have one where no labels are needed. None: no padding.
         class_weights: see `mean_cross_entropy`.
     """
-    cross_entropy = mean_cross_entropy(
-        output.logits, labels, class_weights, weights.ohem_threshold
-    )
+    cross_entropy = mean_cross_entropy(output.logits, labels, class_weights, weights.ohem_threshold)
     zero = cross_entropy.new_zeros(())
     mse = zero if output.image is None else mean_squared_error(output.image, images, inside)
     affinity = zero
