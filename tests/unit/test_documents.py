@@ -106,6 +106,24 @@ def test_measured_choices_are_those_of_the_csv_files() -> None:
         best = runs.groupby("seed").val_mean_iou.max()
         assert f" | {100 * best[0]:.1f} | {100 * best[1]:.1f} |" in page, layer
 
+    mined = pd.read_csv(ROOT / "docs/results/ohem.csv")
+    plain = pd.read_csv(ROOT / "docs/results/ablation-chained.csv")
+    plain = plain[(plain.experiment == "small-control") & (plain.type == "SSSR")]
+    for text, column in {
+        "mean IoU %": "mean_iou",
+        "pixel accuracy %": "pixel_accuracy",
+        "cross entropy on val": "cross_entropy",
+        "IoU % of bicyclist": "iou_bicyclist",
+        "of pedestrian": "iou_pedestrian",
+        "of sign": "iou_sign",
+        "of pole": "iou_pole",
+    }.items():
+        scale, digits = (1, 3) if column == "cross_entropy" else (100, 2)
+        cells = [
+            f"{scale * rows[column].mean():.{digits}f} ± {scale * rows[column].std():.{digits}f}"
+            for rows in (plain, mined)
+        ]
+        assert f"| {text} | {' | '.join(cells)} |" in page, text
     frame = pd.read_csv(ROOT / "docs/results/choices.csv").set_index(["experiment", "stage"])
     last = frame[frame.epoch == frame.groupby(level=[0, 1]).epoch.transform("max")]
     for change, name in {
