@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from dsrl.config.recipe import STAGE_NAMES
 from dsrl.evaluation.table import class_columns, read_csv, read_scores
 from dsrl.figures.figure import save_figure
 
@@ -45,8 +44,9 @@ def plot_curves(histories: Sequence[Path], output: Path) -> None:
             points = history[["epoch", column]].dropna()
             # The loss of a branch that the stage does not have is exactly zero.
             if (points[column] != 0).any():
-                name = STAGE_NAMES[stage]
-                ax.plot(points["epoch"], points[column], ".-", color=f"C{stage - 1}", label=name)
+                # Not what acted in it: with w1 = w2 = 0, a history looks like any other.
+                style = {"color": f"C{stage - 1}", "label": f"stage {stage}"}
+                ax.plot(points["epoch"], points[column], ".-", **style)
     axes.flat[0].legend(fontsize=8)
     save_figure(figure, output)
 

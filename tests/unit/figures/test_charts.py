@@ -75,8 +75,8 @@ def test_curves_show_each_stage_and_skip_branches_without_a_loss(drawn, tmp_path
     charts.plot_curves(paths, Path("unused"))
     panels = dict(zip(charts.CURVES, drawn[0].axes, strict=True))
     lines = {name: [line.get_label() for line in ax.lines] for name, ax in panels.items()}
-    assert lines.pop("mean_squared_error") == ["SSSR+SISR"]
-    assert all(labels == ["SSSR", "SSSR+SISR"] for labels in lines.values())
+    assert lines.pop("mean_squared_error") == ["stage 2"]
+    assert all(labels == ["stage 1", "stage 2"] for labels in lines.values())
     assert panels["val_mean_iou"].lines[0].get_xydata().tolist() == [[2, 0.75]]
 
 
