@@ -1,6 +1,7 @@
 """Several experiments and seeds in one config, the report, and `track_code`."""
 
 import os
+import re
 import shutil
 import subprocess
 from collections import Counter
@@ -60,6 +61,23 @@ def test_equal_trainings_are_done_once(tmp_path: Path) -> None:
     assert found["benchmark"] == 3 + 3 + 1 + 3
     assert found["prune"] == found["curves"] == found["confusion"] == 4
     assert found["super_resolution"] == found["affinity"] == 3, "a base network has no branch"
+
+
+@pytest.mark.slow
+def test_all_sizes_are_prepared_before_trainings_side_by_side_begin(tmp_path: Path) -> None:
+    """Preparing takes all cores, and would wait for as long as a training has one."""
+    sizes = {"small": [32, 32], "middle": [32, 48], "large": [32, 64]}
+    config = write_config(
+        tmp_path / "config.yaml",
+        experiments={name: {"input_size": size} for name, size in sizes.items()},
+        seeds=[],
+        last_stage=1,
+        threads_per_job=1,
+    )
+    files = [f"results/{name}/stage1/final.weights" for name in sizes]
+    output = snakemake(tmp_path / "run", "--", *files, config=config)
+    rules = re.findall(r"^(?:local)?rule (preprocess\w*|train):$", output, re.MULTILINE)
+    assert [rule == "train" for rule in rules] == [False] * 6 + [True] * 3
 
 
 @pytest.mark.slow

@@ -86,6 +86,8 @@ rule preprocess:
     wildcard_constraints:
         split="val|test",
     threads: CORES
+    # Before trainings side by side have started, of which one is always running.
+    priority: 1
     resources:
         mem_mb=loading_memory(CORES),
         runtime=120,
