@@ -58,7 +58,10 @@ def check(content: Mapping[str, Any], path: Path, *kinds: str) -> None:
     """
     kind = content.get("kind")
     if kind not in kinds:
-        raise ValueError(f"{path}: not a {' or '.join(kinds)} file of this project (kind: {kind})")
+        hint = f"it is a {kind} file"
+        if kind not in FORMATS:
+            hint = "`dsrl import-weights` makes one of a published network"
+        raise ValueError(f"{path}: not a {' or '.join(kinds)} file of this project; {hint}")
     if content.get("format") != FORMATS[kind]:
         raise ValueError(
             f"{path}: a {kind} file of format {content.get('format')}, but this version reads "

@@ -110,6 +110,8 @@ def preprocess(
 
 def class_shares(manifest: Manifest) -> str:
     """One line: the share of each class of the labelled pixels, in %."""
+    if not manifest.samples:
+        return f"{manifest.split}: no images, as no file matches the patterns of this split"
     total = max(sum(manifest.class_pixels), 1)
     shares = [
         f"{info.name} {100 * pixels / total:.3g}"
@@ -162,9 +164,10 @@ def _find_pairs(
             f"data set '{description.name}' has no split '{split}'; choose from {known}"
         )
     if not raw.is_dir():
-        raise FileNotFoundError(
-            f"{raw} does not exist; unpack the archives with `dsrl unpack`, or correct --raw"
-        )
+        cure = "unpack the archives with `dsrl unpack`, or correct --raw"
+        if description.folder and raw == description.raw:
+            cure = f"correct `folder` in the description of '{description.name}'"
+        raise FileNotFoundError(f"{raw} does not exist; {cure}")
     patterns = description.splits[split]
     pairs = patterns.pairs(raw, faults)
     if not pairs and not faults and split in ("train", "val"):

@@ -248,7 +248,7 @@ def _labels(counts: Counter[Value], palette: Mapping[int, Color]) -> Iterator[st
         share = f"{100 * counts[value] / counts.total():.3g} %"
         if isinstance(value, tuple):
             text = f"id: {number}, name: class_{number}, color: {list(value)}"
-        elif value == UNLABELLED:
+        elif value == UNLABELLED and len(counts) > 2:  # else that is white, the other class
             color = palette.get(value, (0, 0, 0))
             text = f"id: {value}, name: unlabelled, color: {list(color)}, ignore: true"
         else:

@@ -107,6 +107,11 @@ def test_what_is_missing_is_told_in_one_line(tmp_path: Path) -> None:
     assert told(tmp_path, *DATA).startswith("data/archives/sub/own.tar is missing")
     write(tmp_path, archives=None, folder="nowhere")
     assert told(tmp_path, *DATA).startswith("nowhere: no such folder; the data set 'own' should")
+    splits = json.loads(describe().model_dump_json(exclude_none=True))["splits"]
+    del splits["test"]
+    write(tmp_path, archives=None, folder=str(tmp_path), splits=splits)
+    line = told(tmp_path, *DATA, "splits=[val,test]")
+    assert line == "benchmark.splits: own.yaml has no split 'test'"
     write(tmp_path, lables=[])
     assert told(tmp_path, *DATA).startswith("own.yaml: unknown key 'lables'; did you mean 'labels'")
 

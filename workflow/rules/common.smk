@@ -34,6 +34,9 @@ try:
             raise ValueError(
                 f"{source} and {DATASETS[description.name][0]} are both named '{description.name}'"
             )
+        for split in SETTINGS.benchmark.splits:
+            if split not in description.splits:
+                raise ValueError(f"benchmark.splits: {source} has no split '{split}'")
         DATASETS[description.name] = (source, description)
 except OSError as error:
     stop(f"{error.filename}: {error.strerror}, named by the config")

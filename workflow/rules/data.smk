@@ -85,9 +85,9 @@ rule preprocess:
         "logs/benchmarks/preprocess_{dataset}-{height}x{width}{fit}_{split}.tsv"
     wildcard_constraints:
         split="val|test",
-    threads: CORES
     # Before trainings side by side have started, of which one is always running.
     priority: 1
+    threads: CORES
     resources:
         mem_mb=loading_memory(CORES),
         runtime=120,

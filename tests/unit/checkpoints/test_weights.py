@@ -57,7 +57,8 @@ def test_a_missing_file_is_named(tmp_path):
 @pytest.mark.parametrize("content", [{"kind": "other"}, {}, {"state_dict": {}}])
 def test_another_kind_of_file_is_refused(tmp_path, content):
     write(tmp_path / "w.weights", content)
-    assert "not a weights or checkpoint file" in refused(tmp_path / "w.weights")
+    told = refused(tmp_path / "w.weights")
+    assert "not a weights or checkpoint file" in told and "`dsrl import-weights`" in told
 
 
 def test_another_version_is_refused(make_weights, tmp_path):

@@ -40,6 +40,9 @@ def test_without_a_folder_it_is_that_of_the_workflow(own, dsrl):
     write(own, archives=["own.zip"])
     code, _, err = prepare(dsrl, "val")
     assert code == 1 and "data/raw/own does not exist; unpack the archives" in err
+    write(own, folder="nowhere")
+    code, _, err = prepare(dsrl, "val")
+    assert code == 1 and "nowhere does not exist; correct `folder` in the description of" in err
 
 
 def test_images_in_two_splits_are_warned_of_once(own, dsrl):

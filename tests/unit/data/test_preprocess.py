@@ -306,6 +306,7 @@ def test_a_test_split_that_is_not_there_has_no_samples(tmp_path):
     assert manifest == read_manifest(tmp_path / "out")
     assert (manifest.samples, manifest.class_pixels) == ((), (0, 0, 0))
     assert (manifest.mean, manifest.std) == ((0, 0, 0), (1, 1, 1))
+    assert class_shares(manifest).startswith("test: no images, as no file matches")
     shapes = {"images": (0, *SIZE, 3), "labels": (0, *SIZE), "native_labels": (0,)}
     for name, shape in shapes.items():
         assert np.load(tmp_path / f"out/{name}.npy", mmap_mode="r").shape == shape

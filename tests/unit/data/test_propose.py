@@ -90,6 +90,15 @@ def test_folders_of_cities_and_several_kinds_of_labels(tmp_path):
     assert all("left8bit" in sample for sample in found["train"])
 
 
+def test_black_and_white_masks_have_two_classes(tmp_path):
+    for number in range(5):
+        image(tmp_path / f"data/img/{number}.jpg")
+        label(tmp_path / f"data/gt/{number}.png", values=(0, 255))
+    prepared(tmp_path)
+    labels = yaml.safe_load((tmp_path / "own.yaml").read_text())["labels"]
+    assert [(entry["id"], "ignore" in entry) for entry in labels] == [(0, False), (255, False)]
+
+
 def test_color_masks(tmp_path):
     for number in range(5):
         image(tmp_path / f"data/img/{number}.jpg")
