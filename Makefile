@@ -11,6 +11,7 @@ help: ## list the targets
 
 benchmark: .venv/installed ## run the demo to results/benchmark.txt
 	$(BIN)/snakemake --cores $(CORES)
+	@cat results/benchmark.txt
 
 test: lint ## lint, then run the tests
 	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist worksteal

@@ -1,9 +1,11 @@
 """Commands that train: train, resume-train."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 from dsrl.cli.options import (
+    DEFAULT_CONFIG,
     Arguments,
     add_command,
     add_config,
@@ -73,6 +75,8 @@ def add_train(commands: Any) -> None:
 
 def train(arguments: Arguments) -> None:
     settings = settings_from(arguments)
+    if arguments.config is None and DEFAULT_CONFIG.is_file():
+        print(f"note: settings of {DEFAULT_CONFIG}; --config FILE names others", file=sys.stderr)
     data, initial = data_of_settings(arguments, settings), _initial_weights(arguments, settings)
     # Not before: what is wrong with the settings is told at once.
     from dsrl.training.stage import train_stage

@@ -29,6 +29,16 @@ def test_settings_are_those_of_the_config_file_here_then_the_defaults(tmp_path):
     assert settings.loss.w1 == 0.3, "an option goes before a file"
 
 
+def test_a_training_says_that_it_took_the_config_file_here(tmp_path, dsrl):
+    line = ("train", "--stage", "1")
+    assert "note:" not in dsrl(*line)[2], "there is none"
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/config.yaml").write_text("{epochs: 7}")
+    code, _, err = dsrl(*line)
+    assert code == 1 and err.startswith("note: settings of config/config.yaml; --config FILE")
+    assert "note:" not in dsrl(*line, "--config", "{epochs: 7}")[2]
+
+
 def test_an_option_goes_before_the_overrides_of_a_stage():
     config = "{epochs: 7, stages: {1: {epochs: 3, batch_size: 3}}}"
     arguments = parse("train", "--stage", "1", "--config", config, "--epochs", "9")
